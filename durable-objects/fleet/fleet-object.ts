@@ -1,0 +1,154 @@
+import { DurableObject } from 'cloudflare:workers'
+import type { PoolRpc } from '../pool/contract.ts'
+import { poolObjectName } from '../pool/name.ts'
+import { checkFleet } from './check.ts'
+import { compileFleet } from './compile.ts'
+import type { Applied, Change, FleetRpc, PoolTook, VersionEntry } from './contract.ts'
+import type { PoolConfig, Snapshot } from './snapshot.ts'
+
+/** How long a pool may take to take a version, in milliseconds. It pulls by itself what it missed. */
+const PUSH_MS = 5_000
+
+export interface FleetEnv {
+  readonly POOL: { getByName(name: string, options?: { locationHint?: string }): unknown }
+}
+
+type Row = { version: number; at: number; models: number; pools: number; yaml: string }
+/** One version, ready to be handed out. */
+type Compiled = { readonly snapshot: Snapshot; readonly pools: readonly PoolConfig[] }
+
+/** Numbered, immutable fleet versions. Holds the truth; pools and Workers hold copies of it. */
+export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
+  #current: Compiled | null = null
+
+  constructor(ctx: DurableObjectState, env: FleetEnv) {
+    super(ctx, env)
+    ctx.storage.sql.exec(`
+      CREATE TABLE IF NOT EXISTS versions (
+        version INTEGER PRIMARY KEY, at INTEGER NOT NULL,
+        models INTEGER NOT NULL, pools INTEGER NOT NULL, yaml TEXT NOT NULL);
+      CREATE TABLE IF NOT EXISTS models (name TEXT PRIMARY KEY, created INTEGER NOT NULL);
+    `)
+    const newest = this.#row(null)
+    if (newest) this.#current = this.#compile(newest.yaml, newest.version)
+  }
+
+  async snapshot(known: number): Promise<Snapshot | null> {
+    const snapshot = this.#current?.snapshot
+    return snapshot && snapshot.version !== known ? snapshot : null
+  }
+
+  async poolConfig(pool: string): Promise<PoolConfig | null> {
+    return this.#current?.pools.find((config) => config.pool === pool) ?? null
+  }
+
+  async apply({ yaml, ifVersion }: Change): Promise<Applied> {
+    const checked = checkFleet(yaml)
+    if (!checked.ok) return { kind: 'invalid', problems: checked.problems }
+    const before = this.#current
+    const current = before?.snapshot.version ?? 0
+    if (ifVersion !== null && ifVersion !== current) return { kind: 'conflict', version: current }
+
+    // The same file again changes nothing, but is pushed again: it heals a pool that missed it.
+    const changed = this.#row(null)?.yaml !== yaml
+    const version = changed ? current + 1 : current
+    if (changed) {
+      const { models, pools } = checked.fleet
+      this.#store(version, yaml, Object.keys(models), Object.keys(pools).length)
+      this.#current = this.#compile(yaml, version)
+    }
+    return { kind: 'applied', version, changed, pools: await this.#push(before) }
+  }
+
+  async versions(): Promise<readonly VersionEntry[]> {
+    return this.ctx.storage.sql
+      .exec<Omit<Row, 'yaml'>>(
+        'SELECT version, at, models, pools FROM versions ORDER BY version DESC',
+      )
+      .toArray()
+  }
+
+  async file(version: number | null): Promise<Row | null> {
+    return this.#row(version)
+  }
+
+  /** Sends every pool its part. One that left the fleet gets an empty pool, and drains. */
+  async #push(before: Compiled | null): Promise<PoolTook[]> {
+    const now = this.#current
+    if (!now) return []
+    const kept = new Set(now.pools.map(({ pool }) => pool))
+    const left = (before?.pools ?? []).filter(({ pool }) => !kept.has(pool))
+    const emptied = left.map((pool) => ({
+      ...pool,
+      version: now.snapshot.version,
+      instances: [],
+    }))
+    const regionOf = (pool: string): string | null =>
+      (now.snapshot.pools[pool] ?? before?.snapshot.pools[pool])?.region ?? null
+    return Promise.all(
+      [...now.pools, ...emptied].map((config) => this.#pushOne(config, regionOf(config.pool))),
+    )
+  }
+
+  async #pushOne(config: PoolConfig, region: string | null): Promise<PoolTook> {
+    const { pool } = config
+    try {
+      const hint = region === null ? {} : { locationHint: region }
+      const object = this.env.POOL.getByName(poolObjectName(pool, region), hint) as PoolRpc
+      const { version } = await Promise.race([object.configure(config), tooLate(PUSH_MS)])
+      return { pool, taken: version >= config.version, version }
+    } catch (cause) {
+      const error = cause instanceof Error ? cause.message : String(cause)
+      return { pool, taken: false, version: null, error }
+    }
+  }
+
+  #store(version: number, yaml: string, models: readonly string[], pools: number): void {
+    const now = Date.now()
+    const { sql } = this.ctx.storage
+    this.ctx.storage.transactionSync(() => {
+      sql.exec(
+        'INSERT INTO versions (version, at, models, pools, yaml) VALUES (?, ?, ?, ?, ?)',
+        version,
+        now,
+        models.length,
+        pools,
+        yaml,
+      )
+      for (const name of models) {
+        sql.exec(
+          'INSERT OR IGNORE INTO models (name, created) VALUES (?, ?)',
+          name,
+          Math.floor(now / 1000),
+        )
+      }
+    })
+  }
+
+  #compile(yaml: string, version: number): Compiled | null {
+    const checked = checkFleet(yaml)
+    // A file of an older release may have become invalid: routing goes on with what pools and Workers hold.
+    if (!checked.ok) return null
+    const created: Record<string, number> = {}
+    const rows = this.ctx.storage.sql.exec<{ name: string; created: number }>(
+      'SELECT * FROM models',
+    )
+    for (const { name, created: at } of rows) created[name] = at
+    return compileFleet(checked.fleet, version, created)
+  }
+
+  #row(version: number | null): Row | null {
+    const { sql } = this.ctx.storage
+    const rows =
+      version === null
+        ? sql.exec<Row>('SELECT * FROM versions ORDER BY version DESC LIMIT 1')
+        : sql.exec<Row>('SELECT * FROM versions WHERE version = ?', version)
+    return rows.toArray()[0] ?? null
+  }
+}
+
+function tooLate(ms: number): Promise<never> {
+  return new Promise((_resolve, reject) => {
+    setTimeout(() => reject(new Error(`did not answer within ${ms / 1000} s`)), ms)
+  })
+}

@@ -1,0 +1,100 @@
+/**
+ * What a checked `fleet.yaml` becomes: plain data with every default filled in, in milliseconds and
+ * bytes, split by who needs it. The Worker holds a {@link Snapshot}; each pool object gets its own
+ * {@link PoolConfig}. Both name the fleet version they came from. Secrets appear by name only.
+ */
+
+/** A header whose value is a Worker secret, read where the request is sent. */
+export interface SecretHeader {
+  readonly header: string
+  /** Name of the Worker secret. */
+  readonly secret: string
+  /** Put before the secret's value, e.g. `Bearer `. */
+  readonly prefix?: string
+}
+
+/** Everything needed to call one vLLM instance. */
+export interface Target {
+  readonly instance: string
+  /** Prefix of every path: `https://gpu-a.example.com/i/qwen-1` through a site, or the instance's own URL. */
+  readonly base: string
+  /** The site whose Nginx stands in front; null when the instance is called directly by `url`. */
+  readonly site: string | null
+  readonly secrets: readonly SecretHeader[]
+}
+
+export interface InstanceConfig extends Target {
+  /** Most requests in flight at once. */
+  readonly slots: number
+  readonly weight: number
+}
+
+export type PolicyName = 'least_inflight' | 'round_robin'
+
+export interface HealthConfig {
+  readonly everyMs: number
+  readonly timeoutMs: number
+  /** Failed readings in a row until an instance is down. */
+  readonly downAfter: number
+  /** Good readings in a row until a down instance is ready again. */
+  readonly upAfter: number
+}
+
+/** What one pool object needs to know. */
+export interface PoolConfig {
+  readonly version: number
+  readonly pool: string
+  /** The model name vLLM knows. */
+  readonly servedAs: string
+  readonly policy: PolicyName
+  readonly health: HealthConfig
+  readonly instances: readonly InstanceConfig[]
+}
+
+export interface Timeouts {
+  /** From sending the request to the first data frame. */
+  readonly firstByteMs: number
+  /** Between two data frames; comments do not count. */
+  readonly idleMs: number
+  /** The whole request, every attempt included. */
+  readonly totalMs: number
+}
+
+/** What the Worker needs to know of a pool. */
+export interface PoolRoute {
+  readonly pool: string
+  readonly servedAs: string
+  readonly timeouts: Timeouts
+  /** Instances tried for one request, the first included. */
+  readonly attempts: number
+  /** Largest request body, in bytes. */
+  readonly bodyBytes: number
+  /** Where the pool's object should live (a Durable Object location hint); null: near its first caller. */
+  readonly region: string | null
+}
+
+export interface Arm {
+  /** `stable` for the first arm unless named, the pool's id for others. */
+  readonly name: string
+  readonly pool: string
+  readonly weight: number
+}
+
+export interface ModelRoute {
+  readonly name: string
+  /** Unix seconds of the fleet version that first named the model; stable from then on. */
+  readonly created: number
+  readonly aliases: readonly string[]
+  /** URL prefix under which every endpoint means this model, e.g. `/qwen`. */
+  readonly path: string | null
+  readonly arms: readonly Arm[]
+}
+
+/** One fleet version, as the Worker routes by it. */
+export interface Snapshot {
+  readonly version: number
+  readonly models: Readonly<Record<string, ModelRoute>>
+  readonly pools: Readonly<Record<string, PoolRoute>>
+  readonly corsOrigins: readonly string[]
+  readonly receipts: boolean
+}

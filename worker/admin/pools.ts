@@ -1,0 +1,32 @@
+import { Hono } from 'hono'
+import type { PoolStatus } from '../../durable-objects/pool/contract.ts'
+import type { PoolRoute, Snapshot } from '../../durable-objects/fleet/snapshot.ts'
+import { fleetObject, poolObject, type AppEnv } from '../env.ts'
+import { reach, Refusal } from '../refusal.ts'
+import { FLEET_SERVICE, SCHEDULER } from './words.ts'
+
+export const poolRoutes = new Hono<AppEnv>()
+
+poolRoutes.get('/', async (c) => {
+  const { pools } = await fleetNow(c.env)
+  const statuses = await Promise.all(Object.values(pools).map((pool) => statusOf(c.env, pool)))
+  return c.json({ pools: statuses })
+})
+
+poolRoutes.get('/:pool', async (c) => {
+  const id = c.req.param('pool')
+  const { pools } = await fleetNow(c.env)
+  const pool = Object.hasOwn(pools, id) ? pools[id] : undefined
+  if (!pool) throw new Refusal('pool_not_found', `There is no pool "${id}".`)
+  return c.json(await statusOf(c.env, pool))
+})
+
+/** Asked of the object itself: an operator who has just applied sees what was applied. */
+async function fleetNow(env: Env): Promise<Snapshot> {
+  const snapshot = await reach(FLEET_SERVICE, fleetObject(env).snapshot(0))
+  if (snapshot) return snapshot
+  throw new Refusal('fleet_not_found', 'No fleet has been applied yet.')
+}
+
+const statusOf = (env: Env, pool: PoolRoute): Promise<PoolStatus> =>
+  reach(SCHEDULER, poolObject(env, pool).status())

@@ -1,0 +1,4 @@
+/** How the operators' API calls the objects it could not reach. */
+export const FLEET_SERVICE = 'fleet service'
+export const SCHEDULER = 'scheduler'
+export const ACCOUNT_SERVICE = 'account service'

@@ -1,0 +1,151 @@
+import { END, type Endpoint, type Json } from '../ingress/endpoints.ts'
+import { FrameSplitter } from './frames.ts'
+import { judge, judgeFrame, type Fault, type Naming, type Rejection } from './verdict.ts'
+import type { Watchdog } from './watchdog.ts'
+
+/** A stream whose first content is in hand: from here on there is no other instance. */
+export interface Opened {
+  readonly kind: 'opened'
+  /** Everything read so far, content included; nothing of it has been sent yet. */
+  readonly held: readonly Uint8Array[]
+  /** The rest, unlocked. */
+  readonly rest: ReadableStream<Uint8Array>
+}
+
+/** A whole answer in hand, as JSON text. */
+export interface Whole {
+  readonly kind: 'whole'
+  readonly json: string
+  readonly usage: { readonly prompt: number; readonly completion: number } | null
+}
+
+export interface Reading {
+  readonly endpoint: Endpoint
+  readonly naming: Naming
+  readonly watchdog: Watchdog
+}
+
+/**
+ * Holds the status until the first content. vLLM flushes a 200 right after admission, so a response
+ * that has begun proves nothing: an error may be the first frame (L25), or nothing may come at all.
+ * @throws when the connection breaks or the watchdog ends it
+ */
+export async function openStream(
+  response: Response,
+  { endpoint, naming, watchdog }: Reading,
+): Promise<Opened | Rejection | Fault> {
+  const notStream = await checkStream(response, naming)
+  if (notStream) return notStream
+  if (!response.body) return fault('an empty body')
+
+  const splitter = new FrameSplitter()
+  const held: Uint8Array[] = []
+  const reader = response.body.getReader()
+  for (let read = await reader.read(); !read.done; read = await reader.read()) {
+    held.push(read.value)
+    for (const data of splitter.push(read.value)) {
+      if (data === null) continue
+      watchdog.heard()
+      const found = opening(data, endpoint, naming)
+      if (found === 'content') {
+        reader.releaseLock()
+        return { kind: 'opened', held, rest: response.body }
+      }
+      if (found !== 'nothing') return found
+    }
+  }
+  return fault('the stream ended before any content')
+}
+
+/**
+ * Reads a stream to its end and makes of it the answer of a request that asked for none.
+ * @throws when the connection breaks or the watchdog ends it
+ */
+export async function collect(
+  response: Response,
+  { endpoint, naming, watchdog }: Reading,
+): Promise<Whole | Rejection | Fault> {
+  const notStream = await checkStream(response, naming)
+  if (notStream) return notStream
+
+  const splitter = new FrameSplitter()
+  const frames: Json[] = []
+  for await (const bytes of response.body ?? []) {
+    for (const data of splitter.push(bytes)) {
+      if (data === null) continue
+      watchdog.heard()
+      if (data === END) return whole(endpoint.assemble(frames))
+      const frame = parse(data)
+      if (!frame) return fault('a frame that is not JSON')
+      const meaning = endpoint.meaning(frame)
+      if (meaning === 'error') return judgeFrame(frame, naming)
+      if (meaning === 'aborted') return fault('the engine aborted the request')
+      frames.push(frame)
+    }
+  }
+  return fault('the stream ended early')
+}
+
+/** For what a stream cannot carry: vLLM's own JSON, passed as it is. */
+export async function readWhole(
+  response: Response,
+  { naming }: Pick<Reading, 'naming'>,
+): Promise<Whole | Rejection | Fault> {
+  const text = await response.text()
+  if (response.status !== 200) return judge(response.status, text, naming)
+  const body = parse(text)
+  if (!body) return fault('a 200 that is not JSON')
+  return { kind: 'whole', json: text, usage: usageOf(body) }
+}
+
+/** Anything but a 200 event stream is no stream: an error, or a page made on the way. */
+async function checkStream(response: Response, naming: Naming): Promise<Rejection | Fault | null> {
+  if (response.status !== 200) return judge(response.status, await response.text(), naming)
+  const type = response.headers.get('content-type') ?? ''
+  if (type.startsWith('text/event-stream')) return null
+  await response.body?.cancel()
+  return fault(`a 200 of type ${type || 'none'} where a stream was asked for`)
+}
+
+function opening(
+  data: string,
+  endpoint: Endpoint,
+  naming: Naming,
+): 'content' | 'nothing' | Rejection | Fault {
+  if (data === END) return fault('the stream ended before any content')
+  const frame = parse(data)
+  if (!frame) return fault('a frame that is not JSON')
+  const meaning = endpoint.meaning(frame)
+  switch (meaning) {
+    case 'content':
+    case 'nothing':
+      return meaning
+    case 'error':
+      return judgeFrame(frame, naming)
+    case 'aborted':
+      return fault('the engine aborted the request')
+  }
+}
+
+const fault = (reason: string): Fault => ({ kind: 'fault', reason, message: null })
+
+function whole(body: Json): Whole {
+  return { kind: 'whole', json: JSON.stringify(body), usage: usageOf(body) }
+}
+
+function usageOf(body: Json): Whole['usage'] {
+  const usage = body['usage']
+  if (typeof usage !== 'object' || usage === null) return null
+  const { prompt_tokens: prompt, completion_tokens: completion } = usage as Json
+  const counted = typeof prompt === 'number' && typeof completion === 'number'
+  return counted ? { prompt, completion } : null
+}
+
+function parse(text: string): Json | null {
+  try {
+    const value: unknown = JSON.parse(text)
+    return typeof value === 'object' && value !== null ? (value as Json) : null
+  } catch {
+    return null
+  }
+}

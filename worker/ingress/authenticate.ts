@@ -1,0 +1,59 @@
+import {
+  hashKey,
+  importSigningKey,
+  isGenuine,
+  parseKey,
+} from '../../durable-objects/tenant/keys.ts'
+import { Refusal } from '../refusal.ts'
+
+/** Who a genuine key belongs to. Whether it is still valid, the tenant's object knows. */
+export interface Identity {
+  readonly tenant: string
+  readonly keyId: string
+  readonly keyHash: string
+}
+
+/** Keys whose MAC this isolate has checked already; two hashes a request are not free. */
+const KEPT = 2_000
+
+/** Checks keys against the signing secrets. One per isolate. */
+export class Keyring {
+  readonly #checked = new Map<string, Identity>()
+  #signingKeys: readonly CryptoKey[] | null = null
+
+  /**
+   * Names the tenant behind `Authorization: Bearer` or `x-api-key`. A forged or mistyped key ends
+   * here and costs no object a call.
+   * @param secrets signing secrets; two while one is being rotated out
+   * @throws Refusal `invalid_api_key`
+   */
+  async identify(headers: Headers, secrets: readonly string[]): Promise<Identity> {
+    const key = presentedKey(headers)
+    if (key === null) {
+      throw new Refusal(
+        'invalid_api_key',
+        'No API key was given. Send it as "Authorization: Bearer psk_…" or "x-api-key: psk_…".',
+      )
+    }
+    const known = this.#checked.get(key)
+    if (known) return known
+
+    const parsed = parseKey(key)
+    this.#signingKeys ??= await Promise.all(secrets.map(importSigningKey))
+    if (!parsed || !(await isGenuine(parsed, this.#signingKeys))) throw invalidKey()
+
+    const identity = { tenant: parsed.tenant, keyId: parsed.keyId, keyHash: await hashKey(key) }
+    if (this.#checked.size >= KEPT) this.#checked.clear()
+    this.#checked.set(key, identity)
+    return identity
+  }
+}
+
+/** The same words for every kind of bad key, so that none can be told from another. */
+export const invalidKey = (): Refusal =>
+  new Refusal('invalid_api_key', 'The API key is not valid: it is mistyped, unknown or revoked.')
+
+function presentedKey(headers: Headers): string | null {
+  const bearer = /^Bearer +(\S+) *$/i.exec(headers.get('authorization') ?? '')?.[1]
+  return bearer ?? headers.get('x-api-key')
+}

@@ -1,0 +1,39 @@
+import type { Context } from 'hono'
+import type { ModelRoute } from '../durable-objects/fleet/snapshot.ts'
+import { tenantObject, type AppEnv } from './env.ts'
+import { admit } from './ingress/admit.ts'
+import { modelAt, modelNamed, modelNotFound } from './routing/resolve.ts'
+import { entrance, identify } from './serve.ts'
+
+/** OpenAI's model card. vLLM's own has more (`root` is a path on the node): none of it leaves the site. */
+const card = (id: string, { created }: ModelRoute) => ({
+  id,
+  object: 'model',
+  created,
+  owned_by: 'penstock',
+})
+
+/** `GET /v1/models`: what there is to ask for; under a model's path, that one. */
+export async function listModels(c: Context<AppEnv>): Promise<Response> {
+  const { snapshot, prefix } = await entrance(c)
+  await check(c)
+  const here = prefix === '' ? Object.values(snapshot.models) : [modelAt(snapshot, prefix)]
+  const data = here.flatMap((model) => (model ? [card(model.name, model)] : []))
+  return c.json({ object: 'list', data })
+}
+
+/** `GET /v1/models/{id}`: by name or alias; the card carries the name that was asked for. */
+export async function showModel(c: Context<AppEnv>): Promise<Response> {
+  const { snapshot, prefix } = await entrance(c)
+  await check(c)
+  const id = decodeURIComponent(c.req.path.slice('/v1/models/'.length))
+  const model = modelNamed(snapshot, id)
+  const hidden = prefix !== '' && model !== modelAt(snapshot, prefix)
+  if (!model || hidden) throw modelNotFound(id)
+  return c.json(card(id, model))
+}
+
+async function check(c: Context<AppEnv>): Promise<void> {
+  const identity = await identify(c)
+  await admit(tenantObject(c.env, identity.tenant), identity)
+}

@@ -1,0 +1,83 @@
+/** Every way the router itself says no: HTTP status and OpenAI error type. */
+const REFUSALS = {
+  not_found: [404, 'invalid_request_error'],
+  method_not_allowed: [405, 'invalid_request_error'],
+  invalid_api_key: [401, 'authentication_error'],
+  body_too_large: [413, 'invalid_request_error'],
+  invalid_json: [400, 'invalid_request_error'],
+  model_not_found: [404, 'invalid_request_error'],
+  missing_required_parameter: [400, 'invalid_request_error'],
+  invalid_value: [400, 'invalid_request_error'],
+  pool_busy: [429, 'rate_limit_error'],
+  no_instance_ready: [503, 'server_error'],
+  upstream_failed: [502, 'server_error'],
+  upstream_timeout: [504, 'server_error'],
+  router_unavailable: [503, 'server_error'],
+  internal_error: [500, 'server_error'],
+  // Operators' API
+  invalid_fleet: [400, 'invalid_request_error'],
+  conflict: [412, 'invalid_request_error'],
+  tenant_exists: [409, 'invalid_request_error'],
+  tenant_not_found: [404, 'invalid_request_error'],
+  key_not_found: [404, 'invalid_request_error'],
+  fleet_not_found: [404, 'invalid_request_error'],
+  pool_not_found: [404, 'invalid_request_error'],
+} as const
+
+export type RefusalCode = keyof typeof REFUSALS
+
+export interface RefusalOptions extends ErrorOptions {
+  /** The request field at fault, as OpenAI's SDKs show it. */
+  readonly param?: string
+  readonly headers?: Readonly<Record<string, string>>
+  /** Further top-level fields beside `error`. */
+  readonly extra?: Readonly<Record<string, unknown>>
+}
+
+/** The body of an error in OpenAI's shape. `code` is always a string. */
+export const errorBody = (error: {
+  readonly message: string
+  readonly type: string
+  readonly param: string | null
+  readonly code: string
+}): { readonly error: typeof error } => ({ error })
+
+/** Thrown anywhere on the request path; becomes a response once, in `app.ts`. */
+export class Refusal extends Error {
+  override readonly name = 'Refusal'
+  readonly code: RefusalCode
+  readonly #options: RefusalOptions
+
+  constructor(code: RefusalCode, message: string, options: RefusalOptions = {}) {
+    super(message, options)
+    this.code = code
+    this.#options = options
+  }
+
+  get body(): ReturnType<typeof errorBody> {
+    const [, type] = REFUSALS[this.code]
+    const { param = null } = this.#options
+    return errorBody({ message: this.message, type, param, code: this.code })
+  }
+
+  toResponse(): Response {
+    const [status] = REFUSALS[this.code]
+    const { headers = {}, extra = {} } = this.#options
+    return Response.json({ ...this.body, ...extra }, { status, headers })
+  }
+}
+
+/**
+ * Awaits a call to one of our objects; out of reach is a 503 the tenant may retry, never a bare 500.
+ * The cause goes to the log, not to the tenant.
+ */
+export async function reach<T>(what: string, call: Promise<T>): Promise<T> {
+  try {
+    return await call
+  } catch (cause) {
+    throw new Refusal('router_unavailable', `The router's ${what} is out of reach. Try again.`, {
+      cause,
+      headers: { 'retry-after': '1' },
+    })
+  }
+}

@@ -1,0 +1,37 @@
+import type { Arm } from '../../durable-objects/fleet/snapshot.ts'
+
+/**
+ * The arm that a tenant's user belongs to: weighted rendezvous hashing.
+ *
+ * Each arm draws a number from the key alone and the highest -weight/ln(draw) wins, which picks arms
+ * in proportion to their weights. Since an arm's draw never changes, raising its weight can only win
+ * keys over *to* it: going from 5 to 10 % moves newcomers and nobody back.
+ * Source: Schindelhauer & Schomaker, "Weighted Distributed Hash Tables" (SPAA 2005).
+ *
+ * @param key who must stay together, e.g. tenant and user
+ * @returns undefined only when every weight is 0
+ */
+export function armFor(key: string, arms: readonly Arm[]): Arm | undefined {
+  if (arms.length === 1) return arms[0]
+  let best: Arm | undefined
+  let bestScore = 0
+  for (const arm of arms) {
+    const score = -arm.weight / Math.log(draw(`${arm.name}\u0000${key}`))
+    if (score > bestScore) {
+      best = arm
+      bestScore = score
+    }
+  }
+  return best
+}
+
+/** A text's fixed place in (0, 1): FNV-1a over its UTF-16 units, then MurmurHash3's finaliser. */
+function draw(text: string): number {
+  let hash = 0x811c9dc5
+  for (let i = 0; i < text.length; i++) {
+    hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193)
+  }
+  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b)
+  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35)
+  return (((hash ^ (hash >>> 16)) >>> 0) + 0.5) / 2 ** 32
+}

@@ -1,0 +1,79 @@
+import type { Arm, ModelRoute, PoolRoute, Snapshot } from '../../durable-objects/fleet/snapshot.ts'
+import { Refusal } from '../refusal.ts'
+import { armFor } from './cohort.ts'
+
+/** Where one request goes. */
+export interface Route {
+  readonly model: ModelRoute
+  readonly arm: Arm
+  readonly pool: PoolRoute
+  /** Fleet version this was resolved by. */
+  readonly fleet: number
+}
+
+/** What a request says about where it wants to go. */
+export interface Asked {
+  /** The URL's prefix, '' when there is none. */
+  readonly prefix: string
+  /** The body's `model`. */
+  readonly model: string | null
+  /** Who must stay on one arm. */
+  readonly cohort: string
+}
+
+/**
+ * Model and arm for a request. A model's path wins over the body's `model`; `qwen@canary` names an
+ * arm; without a name the cohort's hash decides.
+ * @throws Refusal `missing_required_parameter`, `model_not_found`
+ */
+export function resolve(snapshot: Snapshot, { prefix, model: asked, cohort }: Asked): Route {
+  const [name, armName] = splitArm(asked)
+  const model = prefix === '' ? modelNamed(snapshot, name) : modelAt(snapshot, prefix)
+  if (!model) {
+    if (name === null) {
+      throw new Refusal('missing_required_parameter', 'Say which "model" you want.', {
+        param: 'model',
+      })
+    }
+    throw modelNotFound(asked ?? name)
+  }
+  const arm =
+    armName === null
+      ? armFor(cohort, model.arms)
+      : model.arms.find((candidate) => candidate.name === armName)
+  const pool = arm && snapshot.pools[arm.pool]
+  if (!arm || !pool) throw modelNotFound(asked ?? model.name)
+  return { model, arm, pool, fleet: snapshot.version }
+}
+
+/** The model a tenant's name means: its own, or one it is an alias of. */
+export function modelNamed(snapshot: Snapshot, name: string | null): ModelRoute | undefined {
+  if (name === null) return undefined
+  return Object.hasOwn(snapshot.models, name) ? snapshot.models[name] : byAlias(snapshot, name)
+}
+
+/** The model whose path a URL begins with. */
+export function modelAt(snapshot: Snapshot, prefix: string): ModelRoute | undefined {
+  return Object.values(snapshot.models).find(({ path }) => path === prefix)
+}
+
+/** The largest body any pool takes: what is read before the model is known. */
+export function largestBody(snapshot: Snapshot): number {
+  return Object.values(snapshot.pools).reduce((most, { bodyBytes }) => Math.max(most, bodyBytes), 0)
+}
+
+export const modelNotFound = (name: string): Refusal =>
+  new Refusal(
+    'model_not_found',
+    `The model "${name.slice(0, 128)}" does not exist here. GET /v1/models lists those that do.`,
+    { param: 'model' },
+  )
+
+function byAlias(snapshot: Snapshot, name: string): ModelRoute | undefined {
+  return Object.values(snapshot.models).find(({ aliases }) => aliases.includes(name))
+}
+
+function splitArm(asked: string | null): readonly [name: string | null, arm: string | null] {
+  const at = asked?.lastIndexOf('@') ?? -1
+  return asked === null || at === -1 ? [asked, null] : [asked.slice(0, at), asked.slice(at + 1)]
+}

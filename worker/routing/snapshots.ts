@@ -1,0 +1,73 @@
+import type { Snapshot } from '../../durable-objects/fleet/snapshot.ts'
+import { Refusal } from '../refusal.ts'
+
+/** Younger than this, the snapshot is not even checked. */
+const FRESH_MS = 1_000
+/** Younger than this, it is used while it is checked behind the request's back. */
+const USABLE_MS = 10_000
+
+export interface SnapshotSource {
+  /** The current snapshot; null when `known` is current, or there is none at all. */
+  readonly load: (known: number) => Promise<Snapshot | null>
+  readonly now: () => number
+  /** Keeps the runtime from ending work that no answer waits for. */
+  readonly defer: (work: Promise<unknown>) => void
+}
+
+/**
+ * The fleet as this isolate knows it. Values are kept, never promises: in Workers a promise belongs
+ * to the request that made it.
+ */
+export class Snapshots {
+  #held: Snapshot | null = null
+  #checkedAt = -Infinity
+
+  /** The last snapshot seen, however old. */
+  get latest(): Snapshot | null {
+    return this.#held
+  }
+
+  /**
+   * The snapshot to route by. With the fleet object out of reach, the last one goes on serving.
+   * @throws Refusal `router_unavailable` when there is none
+   */
+  async current(source: SnapshotSource): Promise<Snapshot> {
+    const age = source.now() - this.#checkedAt
+    if (this.#held && age < FRESH_MS) return this.#held
+    if (this.#held && age < USABLE_MS) {
+      this.#checkedAt = source.now() // one request checks, the others go on
+      source.defer(this.#refresh(source))
+      return this.#held
+    }
+    await this.#refresh(source)
+    return this.#orRefuse()
+  }
+
+  /** Loads anew: a pool has told of a newer version. */
+  async reload(source: SnapshotSource): Promise<Snapshot> {
+    await this.#refresh(source)
+    return this.#orRefuse()
+  }
+
+  async #refresh({ load, now }: SnapshotSource): Promise<void> {
+    try {
+      const snapshot = await load(this.#held?.version ?? 0)
+      if (snapshot && snapshot.version > (this.#held?.version ?? 0)) this.#held = snapshot
+      this.#checkedAt = now()
+    } catch (cause) {
+      if (!this.#held) {
+        throw new Refusal('router_unavailable', "The router's fleet service is out of reach.", {
+          cause,
+        })
+      }
+    }
+  }
+
+  #orRefuse(): Snapshot {
+    if (this.#held) return this.#held
+    throw new Refusal('router_unavailable', 'No fleet has been applied to this router yet.')
+  }
+}
+
+/** This isolate's copy. */
+export const snapshots = new Snapshots()

@@ -1,0 +1,137 @@
+import type { Context } from 'hono'
+import { secretsOf } from '../durable-objects/fleet/target.ts'
+import type { Snapshot } from '../durable-objects/fleet/snapshot.ts'
+import { fleetObject, poolObject, tenantObject, type AppEnv } from './env.ts'
+import { forward, StaleRoute, type ForwardDeps } from './forward/forward.ts'
+import { admit } from './ingress/admit.ts'
+import { Keyring, type Identity } from './ingress/authenticate.ts'
+import { readCall, tooLarge, type Call } from './ingress/call.ts'
+import type { Endpoint } from './ingress/endpoints.ts'
+import { locate } from './ingress/locate.ts'
+import type { Receipt } from './receipt.ts'
+import { Refusal } from './refusal.ts'
+import { largestBody, modelAt, resolve, type Route } from './routing/resolve.ts'
+import { snapshots, type SnapshotSource } from './routing/snapshots.ts'
+
+type Ctx = Context<AppEnv>
+
+const keyring = new Keyring()
+
+/** Times a route may turn out stale within one request; each is an `apply` that overtook it. */
+const STALE_TRIES = 3
+
+/**
+ * Serves one inference request: the steps of design §5, in the order in which they may refuse.
+ * The runtime is told of the whole of it at once: without that, a tenant who leaves during a silent
+ * prefill would take the context, and every handler that frees something, away with him (L03).
+ */
+export function serve(c: Ctx, endpoint: Endpoint): Promise<Response> {
+  const answer = steps(c, endpoint)
+  c.executionCtx.waitUntil(answer.catch(() => undefined))
+  return answer
+}
+
+async function steps(c: Ctx, endpoint: Endpoint): Promise<Response> {
+  const startedAt = Date.now()
+  const source = sourceOf(c)
+  const { snapshot, prefix } = await entrance(c, source)
+  const identity = await identify(c)
+  const tenant = tenantObject(c.env, identity.tenant)
+  const kept = c.get('receipt')
+
+  try {
+    const call = await readCall(c.req.raw, largestBody(snapshot))
+    let route = routeOf(snapshot, { prefix, call, identity })
+    checkSize(c, route)
+    const admission = admit(tenant, identity)
+    admission.catch(() => undefined) // awaited with the first slot; a refusal before that must not go unheard
+
+    for (let tries = 1; ; tries++) {
+      write(kept, route)
+      const order = { endpoint, call, route, admission, startedAt, receipt: kept }
+      try {
+        const { headers, signal } = c.req.raw
+        return await forward({ ...order, headers, signal }, depsOf(c, route))
+      } catch (error) {
+        if (!(error instanceof StaleRoute) || tries === STALE_TRIES) throw error
+        route = routeOf(await snapshots.reload(source), { prefix, call, identity })
+      }
+    }
+  } catch (error) {
+    // A key that is not valid any more learns nothing else about its request (order of checks, design §4).
+    if (error instanceof Refusal && CHECKED_BEFORE_ADMISSION.has(error.code))
+      await admit(tenant, identity)
+    throw error
+  }
+}
+
+/** Refusals that may come up before the tenant's object has been asked. */
+const CHECKED_BEFORE_ADMISSION = new Set([
+  'body_too_large',
+  'invalid_json',
+  'invalid_value',
+  'missing_required_parameter',
+  'model_not_found',
+])
+
+/** The first checks: there is a fleet, and the URL's prefix is '' or a model's path. */
+export async function entrance(
+  c: Ctx,
+  source: SnapshotSource = sourceOf(c),
+): Promise<{ snapshot: Snapshot; prefix: string }> {
+  const snapshot = await snapshots.current(source)
+  c.get('receipt').shown = snapshot.receipts
+  const { prefix } = locate(c.req.url)
+  if (prefix !== '' && !modelAt(snapshot, prefix)) throw notFound(c)
+  return { snapshot, prefix }
+}
+
+/** Who is asking, by the key alone. */
+export function identify(c: Ctx): Promise<Identity> {
+  return keyring.identify(c.req.raw.headers, [c.env.KEY_SIGNING_SECRET])
+}
+
+export const notFound = (c: Ctx): Refusal =>
+  new Refusal('not_found', `There is nothing at ${c.req.method} ${new URL(c.req.url).pathname}.`)
+
+function routeOf(
+  snapshot: Snapshot,
+  { prefix, call, identity }: { prefix: string; call: Call; identity: Identity },
+): Route {
+  const cohort = `${identity.tenant}\u0000${call.user ?? ''}`
+  return resolve(snapshot, { prefix, model: call.model, cohort })
+}
+
+/** Until the model was known, the body was read up to the largest cap of all pools. */
+function checkSize(c: Ctx, { pool }: Route): void {
+  const bytes = Number(c.req.header('content-length') ?? 0)
+  if (bytes > pool.bodyBytes) throw tooLarge(pool.bodyBytes)
+}
+
+function write(receipt: Receipt, { model, arm, pool, fleet }: Route): void {
+  receipt.model = model.name
+  receipt.arm = arm.name
+  receipt.pool = pool.pool
+  receipt.fleet = fleet
+}
+
+function sourceOf(c: Ctx): SnapshotSource {
+  return {
+    load: (known) => fleetObject(c.env).snapshot(known),
+    now: Date.now,
+    defer: (work) => c.executionCtx.waitUntil(work),
+  }
+}
+
+function depsOf(c: Ctx, { pool }: Route): ForwardDeps {
+  return {
+    pool: poolObject(c.env, pool),
+    fetch: (url, init) => fetch(url, init),
+    secretOf: secretsOf(c.env),
+    now: Date.now,
+    random: Math.random,
+    sleep: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
+    defer: (work) => c.executionCtx.waitUntil(work),
+    log: (message) => console.warn(message),
+  }
+}
