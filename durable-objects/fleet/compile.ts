@@ -1,0 +1,130 @@
+import type { FleetFile, InstanceSpec, PoolSpec } from './schema.ts'
+import { poolSettings } from './settings.ts'
+import type {
+  InstanceConfig,
+  ModelRoute,
+  PoolConfig,
+  PoolRoute,
+  SecretHeader,
+  Snapshot,
+} from './snapshot.ts'
+
+const mapValues = <T, U>(record: Readonly<Record<string, T>>, to: (value: T, key: string) => U) =>
+  Object.fromEntries(Object.entries(record).map(([key, value]) => [key, to(value, key)]))
+
+function siteSecrets(fleet: FleetFile, id: string): readonly SecretHeader[] {
+  const { node_key, access } = fleet.sites[id] ?? {}
+  const secrets: SecretHeader[] = []
+  if (node_key !== undefined) secrets.push({ header: 'x-penstock-node-key', secret: node_key })
+  if (access !== undefined) {
+    secrets.push({ header: 'cf-access-client-id', secret: access.id })
+    secrets.push({ header: 'cf-access-client-secret', secret: access.secret })
+  }
+  return secrets
+}
+
+function instanceConfig(fleet: FleetFile, instance: InstanceSpec): InstanceConfig {
+  const { id, slots, weight } = instance
+  if ('url' in instance) {
+    const { url, key_env } = instance
+    const secrets =
+      key_env === undefined ? [] : [{ header: 'authorization', secret: key_env, prefix: 'Bearer ' }]
+    return { instance: id, base: url, site: null, secrets, slots, weight }
+  }
+  const base = `${fleet.sites[instance.site]?.origin}/i/${id}`
+  return {
+    instance: id,
+    base,
+    site: instance.site,
+    secrets: siteSecrets(fleet, instance.site),
+    slots,
+    weight,
+  }
+}
+
+function poolConfig(fleet: FleetFile, pool: string, spec: PoolSpec, version: number): PoolConfig {
+  const { policy, health } = poolSettings(spec, fleet.defaults)
+  return {
+    version,
+    pool,
+    servedAs: spec.served_as,
+    policy,
+    health: {
+      everyMs: health.every,
+      timeoutMs: health.timeout,
+      downAfter: health.down_after,
+      upAfter: health.up_after,
+    },
+    instances: spec.instances.map((instance) => instanceConfig(fleet, instance)),
+  }
+}
+
+function poolRoute(fleet: FleetFile, pool: string, spec: PoolSpec): PoolRoute {
+  const { timeouts, retry, limits } = poolSettings(spec, fleet.defaults)
+  const first = spec.instances.find((instance) => 'site' in instance)
+  return {
+    pool,
+    servedAs: spec.served_as,
+    timeouts: {
+      firstByteMs: timeouts.first_byte,
+      idleMs: timeouts.idle,
+      totalMs: timeouts.total,
+    },
+    attempts: retry.attempts,
+    bodyBytes: limits.body,
+    region: (first && fleet.sites[first.site]?.region) ?? null,
+  }
+}
+
+function modelRoute(name: string, spec: FleetFile['models'][string], created: number): ModelRoute {
+  return {
+    name,
+    created,
+    aliases: spec.aliases,
+    path: spec.path ?? null,
+    arms: spec.arms.map((arm, index) => ({
+      name: arm.name ?? (index === 0 ? 'stable' : arm.pool),
+      pool: arm.pool,
+      weight: arm.weight,
+    })),
+  }
+}
+
+/**
+ * Turns a checked file into what the Worker routes by and what each pool object needs.
+ *
+ * @param created Unix seconds by model name; a model that is not in it gets 0
+ */
+export function compileFleet(
+  fleet: FleetFile,
+  version: number,
+  created: Readonly<Record<string, number>>,
+): { readonly snapshot: Snapshot; readonly pools: readonly PoolConfig[] } {
+  const createdAt = (name: string): number =>
+    Object.hasOwn(created, name) ? (created[name] ?? 0) : 0
+  return {
+    snapshot: {
+      version,
+      models: mapValues(fleet.models, (spec, name) => modelRoute(name, spec, createdAt(name))),
+      pools: mapValues(fleet.pools, (spec, pool) => poolRoute(fleet, pool, spec)),
+      corsOrigins: fleet.cors.origins,
+      receipts: fleet.receipts,
+    },
+    pools: Object.entries(fleet.pools).map(([id, spec]) => poolConfig(fleet, id, spec, version)),
+  }
+}
+
+/** Names of every Worker secret the file asks for, each once, in alphabetical order. */
+export function namedSecrets(fleet: FleetFile): readonly string[] {
+  const names = new Set<string>()
+  for (const { node_key, access } of Object.values(fleet.sites)) {
+    for (const name of [node_key, access?.id, access?.secret])
+      if (name !== undefined) names.add(name)
+  }
+  for (const { instances } of Object.values(fleet.pools)) {
+    for (const instance of instances) {
+      if ('url' in instance && instance.key_env !== undefined) names.add(instance.key_env)
+    }
+  }
+  return [...names].sort()
+}

@@ -1,0 +1,60 @@
+/** The kinds of values that fields of `fleet.yaml` have. */
+import { z } from 'zod'
+import { DURATION_PATTERN, SIZE_PATTERN, parseDuration, parseSize } from './units.ts'
+import type { Parsed } from './units.ts'
+
+/** A string that is read into something else; `read` says in one sentence what is wrong with it. */
+export const readAs = <T>(read: (text: string) => Parsed<T>, missing = 'is missing') =>
+  z
+    .string({
+      error: ({ input }) => {
+        if (input === undefined) return missing
+        const parsed = read(input as string)
+        return parsed.ok ? 'write it as text, in quotes' : parsed.message
+      },
+    })
+    .transform((text, context): T => {
+      const parsed = read(text)
+      if (parsed.ok) return parsed.value
+      context.issues.push({ code: 'custom', message: parsed.message, input: text })
+      return z.NEVER
+    })
+
+export const Duration = readAs(parseDuration).meta({
+  pattern: DURATION_PATTERN,
+  examples: ['5s', '250ms'],
+})
+export const Size = readAs(parseSize).meta({ pattern: SIZE_PATTERN, examples: ['16MiB', '512KiB'] })
+
+/** The id of a site, pool, instance or arm. */
+export const Id = z
+  .string()
+  .regex(
+    /^[a-z][a-z0-9-]{0,62}$/,
+    'use lowercase letters, digits and dashes, beginning with a letter, at most 63',
+  )
+
+/** A public model name or alias; slashes and colons are in use (`org/model:tag`). */
+export const ModelName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$/, {
+  error: ({ input }) => {
+    const name = String(input)
+    if (name.includes('*'))
+      return 'globs such as claude-* are not supported in this version; write each name out'
+    if (name.includes('@')) return 'must not contain @: qwen@canary means the arm canary of qwen'
+    return 'use letters, digits and . _ : / -, beginning with a letter or digit, at most 128'
+  },
+})
+
+/** Secrets of the router itself: a site must never be sent one of them. */
+const OWN_SECRETS = ['ADMIN_TOKEN', 'KEY_SIGNING_SECRET']
+const SECRET_FORM =
+  'name a Worker secret in capitals, e.g. NODE_KEY_A; the secret itself is never written here'
+
+/** The name of a Worker secret. */
+export const SecretName = z
+  .string({ error: SECRET_FORM })
+  .regex(/^[A-Z][A-Z0-9_]{0,127}$/, SECRET_FORM)
+  .refine(
+    (name) => !OWN_SECRETS.includes(name),
+    "is one of the router's own secrets; give the site one of its own",
+  )

@@ -1,0 +1,97 @@
+/** What `defaults` and each pool may set, and what holds where neither says anything. */
+import { z } from 'zod'
+import { Duration, Size } from './fields.ts'
+
+const LARGEST_BODY = 64 * 1024 ** 2
+
+/** Every field is optional here: a pool's own value, then the file's `defaults`, then {@link BUILT_IN}. */
+export const settingsShape = {
+  policy: z
+    .enum(['least_inflight', 'round_robin'])
+    .optional()
+    .describe(
+      'How an instance is chosen: in-flight requests divided by weight, or in turn. Default least_inflight.',
+    ),
+  health: z
+    .strictObject({
+      every: Duration.optional().describe('Time between two readings. Default 5s.'),
+      timeout: Duration.optional().describe('Longest wait for one reading. Default 2s.'),
+      down_after: z
+        .int()
+        .min(1)
+        .max(100)
+        .optional()
+        .describe('Failed readings in a row until down. Default 3.'),
+      up_after: z
+        .int()
+        .min(1)
+        .max(100)
+        .optional()
+        .describe('Good readings in a row until ready again. Default 2.'),
+    })
+    .optional()
+    .describe("How each instance's health is read."),
+  timeouts: z
+    .strictObject({
+      first_byte: Duration.optional().describe(
+        'From sending the request to the first data frame. Default 90s.',
+      ),
+      idle: Duration.optional().describe(
+        'Between two data frames; comments do not count. Default 60s.',
+      ),
+      total: Duration.optional().describe(
+        'The whole request, every attempt included. Default 30m.',
+      ),
+    })
+    .optional()
+    .describe('How long a request may take.'),
+  retry: z
+    .strictObject({
+      attempts: z
+        .int()
+        .min(1)
+        .max(10)
+        .optional()
+        .describe('Instances tried, the first included. Default 2.'),
+    })
+    .optional()
+    .describe('What happens when an instance fails before the first content.'),
+  limits: z
+    .strictObject({
+      body: Size.refine(
+        (bytes) => bytes <= LARGEST_BODY,
+        'must be at most 64MiB: the Worker keeps the body for retries, in 128 MB of memory',
+      )
+        .optional()
+        .describe('Largest request body. Default 16MiB.'),
+    })
+    .optional()
+    .describe('What a request may ask.'),
+}
+
+const Settings = z.strictObject(settingsShape)
+type SettingsSpec = z.output<typeof Settings>
+
+type Whole<T> = { readonly [K in keyof T]-?: Whole<NonNullable<T[K]>> }
+/** All settings of one pool, in milliseconds and bytes. */
+export type PoolSettings = Whole<SettingsSpec>
+
+/** What holds where the file says nothing. */
+export const BUILT_IN = {
+  policy: 'least_inflight',
+  health: { every: 5000, timeout: 2000, down_after: 3, up_after: 2 },
+  timeouts: { first_byte: 90_000, idle: 60_000, total: 1_800_000 },
+  retry: { attempts: 2 },
+  limits: { body: 16 * 1024 ** 2 },
+} as const satisfies PoolSettings
+
+/** Lays a pool's own settings over the file's defaults over the built-in ones, field by field. */
+export function poolSettings(pool: SettingsSpec, defaults: SettingsSpec): PoolSettings {
+  return {
+    policy: pool.policy ?? defaults.policy ?? BUILT_IN.policy,
+    health: { ...BUILT_IN.health, ...defaults.health, ...pool.health },
+    timeouts: { ...BUILT_IN.timeouts, ...defaults.timeouts, ...pool.timeouts },
+    retry: { ...BUILT_IN.retry, ...defaults.retry, ...pool.retry },
+    limits: { ...BUILT_IN.limits, ...defaults.limits, ...pool.limits },
+  } as PoolSettings
+}

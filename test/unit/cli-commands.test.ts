@@ -1,0 +1,388 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import process from 'node:process'
+import { text } from 'node:stream/consumers'
+import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url))
+const CLI = join(ROOT, 'scripts/penstock.ts')
+const EXAMPLE = join(ROOT, 'fleet.example.yaml')
+
+const folder = mkdtempSync(join(tmpdir(), 'penstock-cli-'))
+const broken = join(folder, 'broken.yaml')
+const BROKEN = readFileSync(EXAMPLE, 'utf8')
+  .replace('node_key: NODE_KEY_A', 'node_key: sk-hunter2')
+  .replace('every: 5s', 'every: 5')
+
+/** The line that holds `piece`, from 1. */
+const lineOf = (piece: string): number => BROKEN.slice(0, BROKEN.indexOf(piece)).split('\n').length
+const [KEY_LINE, EVERY_LINE] = [lineOf('node_key:'), lineOf('every: 5')]
+
+// Each run starts a Node of its own; on a busy machine that takes its time.
+vi.setConfig({ testTimeout: 30_000 })
+
+interface Seen {
+  readonly line: string
+  readonly headers: IncomingMessage['headers']
+  readonly body: string
+}
+/** What the router was asked, and what it answers next. */
+let seen: Seen[] = []
+let next: { status: number; body: unknown; type?: string } = { status: 200, body: {} }
+
+async function routerAnswers(asked: IncomingMessage, answer: ServerResponse): Promise<void> {
+  seen.push({
+    line: `${asked.method} ${asked.url}`,
+    headers: asked.headers,
+    body: await text(asked),
+  })
+  const { status, body, type = 'application/json' } = next
+  answer.writeHead(status, { 'content-type': type, location: '/login' })
+  answer.end(typeof body === 'string' ? body : JSON.stringify(body))
+}
+const router = createServer((asked, answer) => void routerAnswers(asked, answer))
+let url = ''
+
+beforeAll(async () => {
+  writeFileSync(broken, BROKEN)
+  router.listen(0, '127.0.0.1')
+  await once(router, 'listening')
+  url = `http://127.0.0.1:${(router.address() as AddressInfo).port}`
+})
+afterAll(() => {
+  router.closeAllConnections()
+  router.close()
+  rmSync(folder, { recursive: true })
+})
+beforeEach(() => {
+  seen = []
+  next = { status: 200, body: {} }
+})
+
+interface Ran {
+  readonly exit: number | null
+  readonly out: string
+  readonly err: string
+}
+
+/** Runs the real CLI in the empty folder; `env` is all of its environment that is about penstock. */
+async function penstock(args: readonly string[], env: Record<string, string> = {}): Promise<Ran> {
+  const { PATH = '' } = process.env
+  const child = spawn(process.execPath, [CLI, ...args], {
+    cwd: folder,
+    env: { PATH, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  const exited = once(child, 'exit')
+  const [out, err] = await Promise.all([text(child.stdout), text(child.stderr)])
+  const [exit] = (await exited) as [number | null]
+  return { exit, out, err }
+}
+const online = (...args: string[]) =>
+  penstock(args, { PENSTOCK_URL: url, PENSTOCK_ADMIN_TOKEN: 'op' })
+
+describe('penstock check', () => {
+  it('accepts the example', async () => {
+    expect(await penstock(['check', EXAMPLE])).toMatchObject({
+      exit: 0,
+      err: '',
+      out: expect.stringContaining('ok') as string,
+    })
+  })
+
+  it('shows each mistake with its place, its line and a caret, but no line with a secret', async () => {
+    const { exit, out, err } = await penstock(['check', 'broken.yaml'])
+    expect([exit, out]).toEqual([1, ''])
+    expect(err).toContain(
+      `broken.yaml:${KEY_LINE}:15 sites.shanghai-a.node_key name a Worker secret in capitals`,
+    )
+    expect(err).toMatch(
+      /defaults\.health\.every a duration needs its unit.*\n {6}every: 5 #.*\n {13}\^\n/,
+    )
+    expect(err).not.toContain('hunter2')
+    expect(err).toContain('2 mistakes in broken.yaml')
+  })
+
+  it('says the same as JSON', async () => {
+    const { exit, out, err } = await penstock(['check', 'broken.yaml', '--json'])
+    expect([exit, err]).toEqual([1, ''])
+    expect(JSON.parse(out)).toMatchObject({
+      error: { code: 'invalid_fleet' },
+      problems: [
+        { path: 'sites.shanghai-a.node_key', line: KEY_LINE },
+        { path: 'defaults.health.every', line: EVERY_LINE },
+      ],
+    })
+  })
+
+  it('looks for fleet.yaml, and says so when there is none', async () => {
+    expect(await penstock(['check'])).toEqual({
+      exit: 1,
+      out: '',
+      err: 'error: cannot read fleet.yaml: there is no such file\n',
+    })
+  })
+})
+
+it('penstock schema prints, writes and compares the JSON Schema', async () => {
+  const printed = await penstock(['schema'])
+  expect(JSON.parse(printed.out)).toMatchObject({ title: 'Penstock fleet' })
+  expect(await penstock(['schema', '--out', 'schema.json'])).toMatchObject({ exit: 0 })
+  expect(await penstock(['schema', '--check', 'schema.json'])).toMatchObject({ exit: 0 })
+  writeFileSync(join(folder, 'schema.json'), '{}')
+  expect(await penstock(['schema', '--check', 'schema.json'])).toMatchObject({ exit: 1 })
+})
+
+it('penstock kit nginx prints the nginx.conf of one site', async () => {
+  const { exit, out } = await penstock(['kit', 'nginx', EXAMPLE, '--site', 'shanghai-a'])
+  expect([exit, out]).toEqual([
+    0,
+    expect.stringContaining('location = /i/qwen-1/v1/chat/completions'),
+  ])
+  const unknown = await penstock(['kit', 'nginx', EXAMPLE, '--site', 'mars'])
+  expect(unknown).toEqual({ exit: 1, out: '', err: 'error: the fleet has no site mars\n' })
+})
+
+describe('penstock apply', () => {
+  const taken = { version: 4, changed: true, pools: [{ pool: 'a', taken: true, version: 4 }] }
+
+  it('sends the file as it is written', async () => {
+    next = { status: 200, body: taken }
+    const { exit, out } = await online('apply', EXAMPLE, '--yes', '--if-match', '3')
+    expect([exit, out]).toEqual([0, 'applied as version 4\n'])
+    expect(seen).toMatchObject([
+      {
+        line: 'PUT /admin/fleet',
+        headers: { authorization: 'Bearer op', 'if-match': '3' },
+        body: readFileSync(EXAMPLE, 'utf8'),
+      },
+    ])
+  })
+
+  it('sends no condition with --yes alone, and the answer as JSON', async () => {
+    next = { status: 200, body: taken }
+    const { exit, out } = await online('apply', EXAMPLE, '--yes', '--json')
+    expect([exit, JSON.parse(out)]).toEqual([0, taken])
+    expect(seen[0]?.headers).not.toHaveProperty('if-match')
+  })
+
+  it('asks nobody and sends nothing when the file has mistakes', async () => {
+    const { exit, err } = await online('apply', 'broken.yaml', '--yes')
+    expect([exit, seen]).toEqual([1, []])
+    expect(err).toContain(`broken.yaml:${EVERY_LINE}:12 `)
+  })
+
+  it('does nothing without --yes when there is nobody to ask', async () => {
+    const { exit, err } = await online('apply', EXAMPLE)
+    expect([exit, seen]).toEqual([1, []])
+    expect(err).toContain('--yes')
+  })
+
+  it('shows what only the router could know to be wrong', async () => {
+    const problem = {
+      path: 'sites.shanghai-a.region',
+      line: lineOf('region:'),
+      column: 13,
+      message: 'is full',
+    }
+    const error = {
+      message: 'the fleet has a mistake',
+      type: 'invalid_request_error',
+      param: null,
+      code: 'invalid_fleet',
+    }
+    next = { status: 400, body: { error, problems: [problem] } }
+    const { exit, err } = await online('apply', EXAMPLE, '--yes')
+    expect(exit).toBe(1)
+    expect(err).toMatch(/:13 sites\.shanghai-a\.region is full\n {6}region: apac/)
+  })
+
+  it('exits 3 when another version is current', async () => {
+    next = { status: 412, body: { error: { message: 'version 5 is current', code: 'conflict' } } }
+    expect(await online('apply', EXAMPLE, '--yes', '--if-match', '3')).toEqual({
+      exit: 3,
+      out: '',
+      err: 'error: version 5 is current\n',
+    })
+  })
+
+  it('exits 4 and names the pools that have not taken it', async () => {
+    const late = { pool: 'b', taken: false, version: null, error: 'out of reach' }
+    next = { status: 200, body: { ...taken, pools: [...taken.pools, late] } }
+    const { exit, err } = await online('apply', EXAMPLE, '--yes')
+    expect([exit, err]).toEqual([4, 'pool b has not taken it: out of reach\n'])
+  })
+})
+
+describe('tenants and keys', () => {
+  const error = (code: string) => ({
+    error: { message: `it is ${code}`, type: 'invalid_request_error', param: null, code },
+  })
+
+  it('are created over the admin API', async () => {
+    next = { status: 201, body: { id: 'acme', created: 1 } }
+    expect(await online('tenant', 'create', 'acme')).toMatchObject({
+      exit: 0,
+      out: expect.stringContaining('tenant acme created') as string,
+    })
+    expect(seen).toMatchObject([{ line: 'POST /admin/tenants', body: '{"id":"acme"}' }])
+  })
+
+  it('show a new key once, and say so', async () => {
+    const created = { key: 'psk_acme_1_2_3', id: '1', tenant: 'acme', name: 'ci', created: 1 }
+    next = { status: 201, body: created }
+    const { out } = await online('key', 'create', 'acme', '--name', 'ci')
+    expect(out).toMatch(/^psk_acme_1_2_3\n.*this once/)
+    const asJson = await online('key', 'create', 'acme', '--json')
+    expect(JSON.parse(asJson.out)).toEqual(created)
+    expect(seen).toMatchObject([
+      { line: 'POST /admin/tenants/acme/keys', body: '{"name":"ci"}' },
+      { line: 'POST /admin/tenants/acme/keys', body: '{}' },
+    ])
+  })
+
+  it('list and revoke keys, with names that need escaping escaped', async () => {
+    next = {
+      status: 200,
+      body: { keys: [{ id: 'k1', name: null, created: 0, revoked: 86_400_000 }] },
+    }
+    expect((await online('key', 'list', 'a/b')).out).toBe(
+      'id  name  created     revoked\nk1        1970-01-01  1970-01-02\n',
+    )
+    next = { status: 200, body: { id: 'k1', revoked: 1 } }
+    expect((await online('key', 'revoke', 'acme', 'k1')).out).toBe('key k1 of acme is revoked\n')
+    expect(seen.map(({ line }) => line)).toEqual([
+      'GET /admin/tenants/a%2Fb/keys',
+      'DELETE /admin/tenants/acme/keys/k1',
+    ])
+  })
+
+  it.each([
+    [409, 'tenant_exists', 3],
+    [404, 'tenant_not_found', 1],
+    [401, 'invalid_api_key', 1],
+    [503, 'router_unavailable', 5],
+  ])('exit as the router refuses: %d %s is %d', async (status, code, exit) => {
+    next = { status, body: error(code) }
+    expect(await online('tenant', 'create', 'acme')).toEqual({
+      exit,
+      out: '',
+      err: `error: it is ${code}\n`,
+    })
+    const asJson = await online('tenant', 'create', 'acme', '--json')
+    expect([asJson.exit, JSON.parse(asJson.out)]).toEqual([
+      exit,
+      { error: { message: `it is ${code}`, code } },
+    ])
+  })
+})
+
+it('penstock history and status print a table', async () => {
+  next = { status: 200, body: { versions: [{ version: 12, at: 0, models: 4, pools: 5 }] } }
+  expect((await online('history')).out).toBe(
+    'version  at                    models  pools\n12       1970-01-01T00:00:00Z  4       5\n',
+  )
+  const instance = {
+    id: 'i-1',
+    state: 'ready',
+    reason: 'answers',
+    since: 0,
+    inFlight: 3,
+    slots: 32,
+    running: 2,
+    waiting: null,
+  }
+  next = { status: 200, body: { pools: [{ pool: 'p', instances: [instance] }] } }
+  const { out } = await online('status')
+  expect(out).toMatch(/^p +i-1 +ready +3\/32 +2 +- +1970-01-01T00:00:00Z +answers$/m)
+  expect(seen.map(({ line }) => line)).toEqual(['GET /admin/fleet/versions', 'GET /admin/pools'])
+})
+
+describe('which router', () => {
+  const token = { PENSTOCK_ADMIN_TOKEN: 'op' }
+
+  it('is the local run of the folder when nothing else is said, with its own token', async () => {
+    mkdirSync(join(folder, '.penstock'))
+    writeFileSync(
+      join(folder, '.penstock/local.json'),
+      JSON.stringify({ url, adminToken: 'local' }),
+    )
+    next = { status: 200, body: { pools: [] } }
+    expect(await penstock(['status'])).toMatchObject({ exit: 0 })
+    expect(await penstock(['status'], token)).toMatchObject({ exit: 0 })
+    expect(await penstock(['status', '--url', `${url}/base/`], token)).toMatchObject({ exit: 0 })
+    expect(seen.map(({ line, headers }) => [line, headers.authorization])).toEqual([
+      ['GET /admin/pools', 'Bearer local'],
+      ['GET /admin/pools', 'Bearer local'],
+      ['GET /base/admin/pools', 'Bearer op'],
+    ])
+    rmSync(join(folder, '.penstock'), { recursive: true })
+  })
+
+  it.each([
+    [['status'], {}, 1, /--url or set PENSTOCK_URL/],
+    [['status', '--url', 'https://llm.example.com'], {}, 1, /set PENSTOCK_ADMIN_TOKEN/],
+    [['status', '--url', 'http://llm.example.com'], token, 1, /must not travel unencrypted/],
+    [['status', '--url', 'llm.example.com'], token, 1, /must be whole/],
+  ])('%j with %j exits %d', async (args, env, exit, message) => {
+    const ran = await penstock(args, env)
+    expect([ran.exit, ran.out]).toEqual([exit, ''])
+    expect(ran.err).toMatch(message)
+  })
+
+  it('is out of reach when nothing listens', async () => {
+    const idle = createServer()
+    idle.listen(0, '127.0.0.1')
+    await once(idle, 'listening')
+    const { port } = idle.address() as AddressInfo
+    idle.close()
+    await once(idle, 'close')
+    const { exit, err } = await penstock(['status', '--url', `http://127.0.0.1:${port}`], token)
+    expect([exit, err]).toEqual([
+      5,
+      `error: cannot reach http://127.0.0.1:${port}: connection refused\n`,
+    ])
+  })
+
+  it.each([
+    [502, '<html>Bad Gateway</html>'],
+    [302, '<html>Sign in</html>'],
+    [200, '<html>Welcome</html>'],
+    [200, '[]'],
+  ])('is out of reach when %d %s comes from the way', async (status, body) => {
+    next = { status, body, type: 'text/html' }
+    const { exit, err } = await online('status')
+    expect(exit).toBe(5)
+    expect(err).toContain(`answered ${status}, not as the router would`)
+    expect(seen).toHaveLength(1)
+  })
+})
+
+describe.concurrent('what cannot be understood', () => {
+  it.each([
+    [['aply', 'x'], /unknown command 'aply'\n\(Did you mean apply\?\)/],
+    [['check', '--jsno'], /unknown option '--jsno'/],
+    [['apply', 'x', '--if-match', 'latest'], /give a version number/],
+    [['key', 'create'], /missing required argument 'tenant'/],
+    [['check', 'a', 'b'], /too many arguments/],
+    [[], /Usage: penstock/],
+  ])('%j exits 1 with a reason', async (args, message) => {
+    const { exit, err } = await penstock(args)
+    expect(exit).toBe(1)
+    expect(err).toMatch(message)
+  })
+
+  it('is not --help, which exits 0', async () => {
+    expect(await penstock(['--help'])).toMatchObject({
+      exit: 0,
+      out: expect.stringContaining('Exit codes') as string,
+    })
+  })
+})

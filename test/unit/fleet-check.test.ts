@@ -1,0 +1,270 @@
+import { readFileSync } from 'node:fs'
+import { describe, expect, it } from 'vitest'
+import { checkFleet } from '../../durable-objects/fleet/check.ts'
+
+const EXAMPLE = readFileSync(new URL('../../fleet.example.yaml', import.meta.url), 'utf8')
+
+/** A small file without a mistake; each test breaks one line of it. */
+const GOOD = `sites:
+  sha:
+    origin: https://gpu-a.example.com
+    access: { id: ACCESS_ID, secret: ACCESS_SECRET }
+    node_key: NODE_KEY
+    region: apac
+defaults:
+  policy: least_inflight
+  health: { every: 5s, timeout: 2s }
+  timeouts: { first_byte: 90s, idle: 60s, total: 30m }
+  limits: { body: 16MiB }
+pools:
+  chat:
+    served_as: Chat-7B
+    instances:
+      - { id: chat-1, site: sha, port: 8001 }
+      - { id: chat-2, site: sha, host: 10.0.0.12, port: 8001 }
+  direct:
+    served_as: Direct-7B
+    instances:
+      - { id: direct-1, url: "http://127.0.0.1:9001", key_env: VLLM_KEY }
+models:
+  chat:
+    aliases: [gpt-4o-mini]
+    path: /chat-7b
+    arms:
+      - { pool: chat, weight: 95 }
+      - { pool: direct, weight: 5, name: canary }
+  other: { path: /other, arms: [{ pool: direct }] }
+`
+
+/** What is written => what it becomes, `‸` where the mistake is | its path | part of the message. */
+const MISTAKES = String.raw`
+region: apac => ‸regoin: apac | sites.sha.regoin | unknown key regoin; did you mean region?
+defaults:\n => ‸receipt: true\ndefaults:\n | receipt | did you mean receipts?
+    served_as: Chat =>     ‸qqqqqq: 1\n    served_as: Chat | pools.chat.qqqqqq | known here: served_as, instances
+  policy: least_inflight =>   ‸breaker: { window: 30s } | defaults.breaker | breaker is not supported in this version
+port: 8001 }\n      - => port: 8001, ‸gpus: [0] }\n      - | pools.chat.instances[0].gpus | gpus is not supported
+key_env: VLLM_KEY => ‸port: 8002 | pools.direct.instances[0].port | either site and port, or url
+    path: /chat-7b =>     ‸sticky: tenant | models.chat.sticky | sticky is not supported
+limits: { body: 16MiB } => limits: { ‸audio: 26MiB } | defaults.limits.audio | audio is not supported
+served_as: Chat-7B => served_as: ‸7 | pools.chat.served_as | must be text, not a number
+chat:\n    served_as: Chat-7B\n => ‸chat:\n | pools.chat.served_as | is missing
+served_as: Chat-7B => served_as: ‸"" | pools.chat.served_as | the name that vLLM knows
+port: 8001 }\n      - { id: chat-2 => port: ‸80010 }\n      - { id: chat-2 | pools.chat.instances[0].port | at most 65535
+limits: { body: 16MiB } => limits:‸ | defaults.limits | must be a map, not nothing
+every: 5s => every: ‸5 | defaults.health.every | write 5s, not 5
+every: 5s => every: ‸5 s | defaults.health.every | 250ms, 5s, 10m or 1h
+body: 16MiB => body: ‸16MB | defaults.limits.body | write 16MiB
+body: 16MiB => body: ‸16 | defaults.limits.body | write 16MiB, not 16
+body: 16MiB => body: ‸1GiB | defaults.limits.body | at most 64MiB
+region: apac => region: ‸apca | sites.sha.region | did you mean apac?
+policy: least_inflight => policy: ‸adaptive | defaults.policy | adaptive is not supported
+https://gpu-a.example.com => ‸http://gpu-a.example.com | sites.sha.origin | loopback and private addresses only
+https://gpu-a.example.com => ‸https://gpu-a.example.com/x | sites.sha.origin | leave out the path
+https://gpu-a.example.com => ‸https://gpu-a.example.com?x=1 | sites.sha.origin | leave out the query
+origin: https://gpu-a.example.com => ‸origin: [https://a.example.com] | sites.sha.origin | one https URL; a list
+host: 10.0.0.12 => host: ‸gpu-2.local | pools.chat.instances[1].host | write an IP address
+"http://127.0.0.1:9001" => ‸"http://8.8.8.8:9001" | pools.direct.instances[0].url | loopback and private addresses only
+"http://127.0.0.1:9001" => ‸"https://api.example.com" | pools.direct.instances[0].url | as the last resort) is not supported
+id: chat-1 => id: ‸Chat_1 | pools.chat.instances[0].id | lowercase letters, digits and dashes
+aliases: [gpt-4o-mini] => aliases: [‸"claude-*"] | models.chat.aliases[0] | globs such as claude-* are not supported
+  other: =>   ‸a@b: | models."a@b" | must not contain @
+path: /other => path: ‸other | models.other.path | write a path such as /qwen
+    instances:\n      - { id: direct-1, url: "http://127.0.0.1:9001", key_env: VLLM_KEY } =>     ‸instances: [] | pools.direct.instances | at least one instance
+pool: chat, weight => pool: ‸chta, weight | models.chat.arms[0].pool | no pool is called chta; did you mean chat?
+{ id: chat-1, site: sha => { id: chat-1, site: ‸hsa | pools.chat.instances[0].site | no site is called hsa; did you mean sha?
+host: 10.0.0.12, port: 8 => host: 127.0.0.1, port: ‸8 | pools.chat.instances[1].port | instance chat-1 is at this site, host and port already
+id: direct-1 => id: ‸chat-1 | pools.direct.instances[0].id | is in pool chat already
+path: /other => aliases: [‸gpt-4o-mini] | models.other.aliases[0] | alias of model chat already
+[gpt-4o-mini] => [‸other] | models.chat.aliases[0] | the name of a model already
+arms: [{ pool: direct }] => ‸arms: [] | models.other.arms | at least one arm
+name: canary => name: ‸stable | models.chat.arms[1].name | two arms of this model are called stable
+arms: [{ pool: direct }] => ‸arms: [{ pool: direct, weight: 0 }] | models.other.arms | every arm has weight 0
+path: /other => path: ‸/chat-7b | models.other.path | model chat has this path already
+path: /other => path: ‸/chat-7b/long | models.other.path | overlaps with /chat-7b of model chat
+path: /other => path: ‸/admin | models.other.path | one of the API's own paths
+path: /other => path: ‸/x/chat | models.other.path | one of the API's own paths
+first_byte: 90s => first_byte: ‸111s | defaults.timeouts.first_byte | at most 110s for pool chat
+idle: 60s => idle: ‸2m | defaults.timeouts.idle | at most 110s for pool chat
+90s, idle: 60s, total: 30m => ‸90s, idle: 60s, total: 80s | defaults.timeouts.first_byte | first_byte (90s) is longer than total (80s)
+timeout: 2s => timeout: ‸5s | defaults.health.timeout | must be shorter than health.every (5s)
+`
+  .trim()
+  .split('\n')
+
+const problemsOf = (text: string) => {
+  const checked = checkFleet(text)
+  return checked.ok ? [] : checked.problems
+}
+
+it('accepts the example file and the small file', () => {
+  expect(problemsOf(EXAMPLE)).toEqual([])
+  expect(problemsOf(GOOD)).toEqual([])
+})
+
+it('reads digit groups, missing sites and missing defaults', () => {
+  const text = `pools: { p: { served_as: m, instances: [{ id: a, url: "http://127.0.0.1:8001", slots: 1_000 }] } }
+models: { m: { arms: [{ pool: p }] } }`
+  const checked = checkFleet(text)
+  expect(checked).toMatchObject({
+    ok: true,
+    fleet: { sites: {}, pools: { p: { instances: [{ slots: 1000, weight: 1 }] } } },
+  })
+})
+
+describe('a single mistake is found where it stands', () => {
+  it.each(MISTAKES)('%s', (row) => {
+    const [change = '', path, message] = row.split(' | ')
+    const [from = '', to = ''] = change.split(' => ').map((part) => part.replaceAll('\\n', '\n'))
+    expect(GOOD).toContain(from)
+    const marked = GOOD.replace(from, to)
+    const above = marked.slice(0, marked.indexOf('‸')).split('\n')
+    const problems = problemsOf(marked.replace('‸', ''))
+    expect(problems).toHaveLength(1)
+    expect(problems[0]).toMatchObject({
+      path,
+      message: expect.stringContaining(message ?? '') as string,
+      line: above.length,
+      column: (above.at(-1) ?? '').length + 1,
+    })
+  })
+})
+
+it('allows long silences in a pool that is called directly', () => {
+  const slow = GOOD.replace(
+    '    served_as: Direct-7B',
+    '    timeouts: { first_byte: 10m, idle: 5m }\n    served_as: Direct-7B',
+  )
+  expect(problemsOf(slow)).toEqual([])
+})
+
+it('lets a pool override one field and keeps the other defaults', () => {
+  const pool = GOOD.replace(
+    '    served_as: Chat-7B',
+    '    timeouts: { total: 50s }\n    served_as: Chat-7B',
+  )
+  expect(problemsOf(pool)).toMatchObject([
+    { path: 'pools.chat.timeouts.total', message: 'first_byte (90s) is longer than total (50s)' },
+    { path: 'pools.chat.timeouts.total', message: 'idle (60s) is longer than total (50s)' },
+  ])
+})
+
+it('allows a site without node_key on a loopback origin only', () => {
+  expect(problemsOf(GOOD.replace('    node_key: NODE_KEY\n', ''))).toMatchObject([
+    {
+      path: 'sites.sha.node_key',
+      line: 2,
+      message: expect.stringContaining('anybody could reach vLLM') as string,
+    },
+  ])
+  const local = GOOD.replace('https://gpu-a.example.com', 'http://127.0.0.1:8080').replace(
+    '    node_key: NODE_KEY\n',
+    '',
+  )
+  expect(problemsOf(local)).toEqual([])
+})
+
+it('refuses the same url twice, however it is written', () => {
+  const twice = GOOD.replace(
+    'key_env: VLLM_KEY }',
+    'key_env: VLLM_KEY }\n      - { id: direct-2, url: "http://127.0.0.1:9001/" }',
+  )
+  expect(problemsOf(twice)).toMatchObject([{ path: 'pools.direct.instances[1].url', line: 22 }])
+})
+
+it('never repeats what was written where the name of a secret belongs', () => {
+  const text = GOOD.replace('ACCESS_SECRET', 'sk-hunter2')
+    .replace('VLLM_KEY', 'hf_hunter2')
+    .replace('node_key: NODE_KEY', 'node_key: ADMIN_TOKEN')
+  const problems = problemsOf(text)
+  expect(problems.map(({ path }) => path)).toEqual([
+    'sites.sha.access.secret',
+    'sites.sha.node_key',
+    'pools.direct.instances[0].key_env',
+  ])
+  expect(JSON.stringify(problems)).not.toContain('hunter2')
+  expect(problems[1]?.message).toContain("router's own secrets")
+})
+
+it('does not quote a line that is no YAML, for a secret may be in it', () => {
+  const problems = problemsOf(GOOD.replace('NODE_KEY', '"sk-hunter2'))
+  expect(problems).not.toEqual([])
+  expect(JSON.stringify(problems)).not.toContain('hunter2')
+})
+
+it('finds twenty mistakes in one run, in the order of their lines', () => {
+  const text = GOOD.replace('https://gpu-a', 'ftp://gpu-a')
+    .replace('ACCESS_ID', 'access-id')
+    .replace('region: apac', 'regoin: apac')
+    .replace('policy: least', 'policy: lest')
+    .replace('every: 5s', 'every: 5')
+    .replace('timeout: 2s', 'timeout: soon')
+    .replace('idle: 60s', 'idle: 3m')
+    .replace('16MiB', '16MB')
+    .replace('served_as: Chat-7B', 'served_as: ""')
+    .replace('port: 8001 }', 'port: 0, slots: 1.5 }')
+    .replace('host: 10.0.0.12', 'host: gpu')
+    .replace('site: sha, host', 'site: shb, host')
+    .replace('id: direct-1', 'id: chat-2')
+    .replace('VLLM_KEY', 'vllm')
+    .replace('[gpt-4o-mini]', '[other, "a*"]')
+    .replace('pool: chat,', 'pool: caht,')
+    .replace('name: canary', 'name: Canary')
+    .replace('/other', '/v1')
+    .replace('/chat-7b', 'chat')
+  const problems = problemsOf(text)
+  expect(problems).toHaveLength(21)
+  const lines = problems.map(({ line }) => line)
+  expect(lines).toEqual(lines.toSorted((a, b) => a - b))
+})
+
+it('looks below a name that is refused', () => {
+  const text = GOOD.replace('  direct:\n', '  Direct:\n')
+    .replace('served_as: Direct-7B', 'served_as: 7')
+    .replaceAll('pool: direct', 'pool: Direct')
+  expect(problemsOf(text).map(({ path }) => path)).toEqual([
+    'pools.Direct',
+    'pools.Direct.served_as',
+  ])
+})
+
+it('says nothing about what a refused part might have meant', () => {
+  const text = GOOD.replace(/pools:[\s\S]*models:/, 'pools: 5\nmodels:')
+  expect(problemsOf(text).map(({ path }) => path)).toEqual(['pools'])
+})
+
+describe('text that is no fleet file', () => {
+  it.each([
+    ['', 1, 1, /the file is empty/],
+    ['# only a comment\n', 1, 1, /the file is empty/],
+    ['- a\n- b\n', 1, 1, /must be a map, not a list/],
+    ['just text', 1, 1, /must be a map, not text/],
+    ['pools:\n\tchat: 1\n', 2, 1, /indent with spaces/],
+    ['models: {}\npools: {}\nmodels: {}\n', 3, 1, /written twice/],
+    ['pools: [1\nmodels: {}\n', 2, 1, /./],
+    ['pools: {}\n---\nmodels: {}\n', 2, 1, /one YAML document/],
+    ['pools: *nowhere\n', 1, 1, /aliases/],
+    ['pools: !!js/function x\n', 1, 8, /YAML tags/],
+    ['? { a: 1 }\n: 2\n', 1, 3, /a key must be a plain word/],
+    ['__proto__: 1\n', 1, 1, /a key must be a plain word/],
+  ])('%j is refused', (text, line, column, message) => {
+    const [problem] = problemsOf(text)
+    expect(problem).toMatchObject({ line, column })
+    expect(problem?.message).toMatch(message)
+  })
+
+  it('stops at aliases that multiply without end', () => {
+    const bomb = [
+      'a: &a [x,x,x,x,x,x,x,x,x]',
+      ...'bcdefgh'.split('').map((key, index) => {
+        const before = 'abcdefgh'[index]
+        return `${key}: &${key} [${Array(9).fill(`*${before}`).join(',')}]`
+      }),
+    ].join('\n')
+    expect(problemsOf(bomb)[0]?.message).toMatch(/aliases/)
+  })
+})
+
+it('counts lines in files with Windows line ends', () => {
+  const problems = problemsOf(GOOD.replace('region: apac', 'region: x').replaceAll('\n', '\r\n'))
+  expect(problems).toMatchObject([{ path: 'sites.sha.region', line: 6, column: 13 }])
+})

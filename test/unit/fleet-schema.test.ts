@@ -1,0 +1,89 @@
+import { readFileSync } from 'node:fs'
+import { describe, expect, it } from 'vitest'
+import { parse } from 'yaml'
+import { fleetJsonSchema } from '../../durable-objects/fleet/schema.ts'
+
+interface Schema {
+  readonly type?: string
+  readonly description?: string
+  readonly pattern?: string
+  readonly enum?: readonly unknown[]
+  readonly required?: readonly string[]
+  readonly properties?: Readonly<Record<string, Schema>>
+  readonly propertyNames?: Schema
+  readonly additionalProperties?: Schema | boolean
+  readonly items?: Schema
+  readonly anyOf?: readonly Schema[]
+}
+
+const schema = fleetJsonSchema() as Schema
+const TYPES: Readonly<Record<string, (value: unknown) => boolean>> = {
+  object: (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
+  array: Array.isArray,
+  string: (value) => typeof value === 'string',
+  number: (value) => typeof value === 'number',
+  integer: Number.isInteger,
+  boolean: (value) => typeof value === 'boolean',
+}
+
+/** As much of JSON Schema as ours uses; true when `value` fits. */
+function fits(value: unknown, node: Schema): boolean {
+  if (node.anyOf) return node.anyOf.some((branch) => fits(value, branch))
+  if (node.type !== undefined && !TYPES[node.type]?.(value)) return false
+  if (node.enum && !node.enum.includes(value)) return false
+  if (node.pattern && !new RegExp(node.pattern).test(String(value))) return false
+  if (Array.isArray(value)) return value.every((item) => fits(item, node.items ?? {}))
+  if (typeof value !== 'object' || value === null) return true
+  if (node.required?.some((key) => !(key in value))) return false
+  return Object.entries(value).every(([key, child]) => {
+    const known = node.properties?.[key]
+    if (known) return fits(child, known)
+    if (node.additionalProperties === false) return false
+    const isNamed = node.propertyNames === undefined || fits(key, node.propertyNames)
+    return (
+      isNamed &&
+      (typeof node.additionalProperties !== 'object' || fits(child, node.additionalProperties))
+    )
+  })
+}
+
+/** Paths of fields without a description, and of maps that let unknown keys through. */
+function* faults(node: Schema, path: string): Generator<string> {
+  if (node.type === 'object' && node.additionalProperties === undefined) yield `${path} is open`
+  for (const [key, child] of Object.entries(node.properties ?? {})) {
+    if (!child.description) yield `${path}.${key} has no description`
+    yield* faults(child, `${path}.${key}`)
+  }
+  const below = [node.items, ...(node.anyOf ?? []), node.additionalProperties]
+  for (const child of below) if (typeof child === 'object') yield* faults(child, `${path}[]`)
+}
+
+const example: unknown = parse(
+  readFileSync(new URL('../../fleet.example.yaml', import.meta.url), 'utf8'),
+)
+
+describe('the JSON Schema for editors', () => {
+  it('accepts the example', () => {
+    expect(fits(example, schema)).toBe(true)
+  })
+
+  it.each([
+    ['an unknown key', { extra: 1 }],
+    ['a duration without its unit', { defaults: { timeouts: { idle: 60 } } }],
+    ['a duration with a wrong unit', { defaults: { timeouts: { idle: '60 sec' } } }],
+    ['an unknown policy', { defaults: { policy: 'fastest' } }],
+    ['a pool id in capitals', { pools: { QWEN: { served_as: 'x', instances: [] } } }],
+    ['a secret instead of its name', { sites: { a: { origin: 'https://a', node_key: 'sk-1' } } }],
+  ])('refuses %s', (_, change) => {
+    expect(fits({ ...(example as object), ...change }, schema)).toBe(false)
+  })
+
+  it('describes every field and leaves no map open', () => {
+    expect([...faults(schema, 'fleet')]).toEqual([])
+  })
+
+  it('is the one that is committed for editors', () => {
+    const written = readFileSync(new URL('../../fleet.schema.json', import.meta.url), 'utf8')
+    expect(JSON.parse(written)).toEqual(schema)
+  })
+})
