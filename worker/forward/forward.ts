@@ -111,18 +111,22 @@ async function takeSlot(
     request: receipt.requestId,
     remainingMs: startedAt + route.pool.timeouts.totalMs - now(),
   })
+  const acquire = (avoid: readonly string[]): Promise<Acquired> =>
+    reach('scheduler', pool.acquire({ ...demand(), avoid }))
+
   const avoid = failed.map(({ instance }) => instance)
-  const [admitted, acquired] = await Promise.allSettled([
-    admission,
-    reach('scheduler', pool.acquire({ ...demand(), avoid })),
-  ])
+  const [admitted, acquired] = await Promise.allSettled([admission, acquire(avoid)])
   if (admitted.status === 'rejected') {
     if (acquired.status === 'fulfilled') dispose(acquired.value)
     throw admitted.reason
   }
   if (acquired.status === 'rejected') throw acquired.reason
 
-  const answer = acquired.value
+  let answer = acquired.value
+  // Nobody else is left, but the line may merely have been an idle one that vLLM was closing (L27).
+  const [first] = failed
+  if (answer.kind === 'all-avoided' && failed.length === 1 && first?.unreached)
+    answer = await acquire([])
   switch (answer.kind) {
     case 'granted': {
       const { instance } = answer.target
@@ -190,11 +194,13 @@ class Attempt {
     const naming = { servedAs: route.pool.servedAs, model: route.model.name }
     const reading: Reading = { endpoint, naming, watchdog: this.#watchdog }
     if (!upstream.streamed) this.#watchdog.waitForWhole()
+    let answered = false
     try {
       const response = await send(this.#slot.target, upstream, {
         ...this.#deps,
         signal: this.#abort.signal,
       })
+      answered = true
       if (!upstream.streamed) return await readWhole(response, reading)
       if (!call.stream) return await collect(response, reading)
       const outcome = await openStream(response, reading)
@@ -203,7 +209,7 @@ class Attempt {
     } catch (cause) {
       const { expired } = this.#watchdog
       const reason = expired === null ? String(cause) : `no data in time (${expired})`
-      return { kind: 'fault', reason, message: null }
+      return { kind: 'fault', reason, message: null, unreached: expired === null && !answered }
     }
   }
 

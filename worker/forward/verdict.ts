@@ -23,6 +23,8 @@ export interface Fault {
   readonly reason: string
   /** For the tenant, when nobody else could answer; null when there is nothing worth saying. */
   readonly message: string | null
+  /** True when the connection failed before a single byte of an answer. */
+  readonly unreached?: boolean
 }
 
 /** The refusals that are about the request itself. 404 is judged by its body. */
