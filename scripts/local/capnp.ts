@@ -1,0 +1,85 @@
+import type { WorkerConfig } from './config.ts'
+
+export interface ServeOptions {
+  readonly config: WorkerConfig
+  /** File name of the bundled module, beside the configuration. */
+  readonly module: string
+  /** Where the Worker listens: `127.0.0.1:0` for a port of the system's choice. */
+  readonly address: string
+  /** Names of bindings whose values workerd takes from its environment, so that no secret is written to disk. */
+  readonly secrets: readonly string[]
+  /** Further text bindings. */
+  readonly texts: Readonly<Record<string, string>>
+  /** Directory of the objects' storage. On disk in any case: in memory workerd has no SQL. */
+  readonly storage: string
+}
+
+/** A string literal of Cap'n Proto's text format: like C's, with bytes as `\xNN` and UTF-8 as it is. */
+export const quote = (text: string): string =>
+  `"${text.replace(/["\\]/g, '\\$&').replace(/\p{Cc}/gu, asBytes)}"`
+
+const asBytes = (control: string): string =>
+  [...new TextEncoder().encode(control)]
+    .map((byte) => `\\x${byte.toString(16).padStart(2, '0')}`)
+    .join('')
+
+const binding = (name: string, kind: string, value: string) =>
+  `(name = ${quote(name)}, ${kind} = ${quote(value)})`
+
+/**
+ * The configuration file for `workerd serve`: one Worker with its objects on one socket.
+ *
+ * One process and nothing in front of the Worker: Miniflare adds a Worker of its own before and after
+ * ours, which costs requests per second and hides a client that leaves.
+ */
+export function renderServeConfig(options: ServeOptions): string {
+  const { config, storage } = options
+  const bindings = [
+    ...config.objects.map((o) => binding(o.binding, 'durableObjectNamespace', o.className)),
+    ...Object.entries(config.vars).map(([name, value]) =>
+      typeof value === 'string'
+        ? binding(name, 'text', value)
+        : binding(name, 'json', JSON.stringify(value)),
+    ),
+    ...Object.entries(options.texts).map(([name, value]) => binding(name, 'text', value)),
+    ...options.secrets.map((name) => binding(name, 'fromEnvironment', name)),
+  ]
+  if (config.versionBinding) {
+    bindings.push(
+      binding(config.versionBinding, 'json', '{"id":"local","tag":"local","timestamp":""}'),
+    )
+  }
+  // The key is what the storage's files are named by: it stays as it is, or kept storage is lost.
+  const namespaces = config.objects.map(
+    ({ className }) =>
+      `(className = ${quote(className)}, uniqueKey = ${quote(`penstock-${className}`)}, enableSql = true)`,
+  )
+  return `using Workerd = import "/workerd/workerd.capnp";
+
+const config :Workerd.Config = (
+  services = [
+    (name = "main", worker = .main),
+    (name = "network", network = (
+      allow = ["public", "private", "local"],
+      tlsOptions = (trustBrowserCas = true)
+    )),
+    (name = "state", disk = (path = ${quote(storage)}, writable = true))
+  ],
+  sockets = [(name = "http", address = ${quote(options.address)}, http = (), service = "main")]
+);
+
+const main :Workerd.Worker = (
+  modules = [(name = "worker", esModule = embed ${quote(options.module)})],
+  compatibilityDate = ${quote(config.compatibilityDate)},
+  compatibilityFlags = [${config.compatibilityFlags.map(quote).join(', ')}],
+  bindings = [
+    ${bindings.join(',\n    ')}
+  ],
+  durableObjectNamespaces = [
+    ${namespaces.join(',\n    ')}
+  ],
+  durableObjectStorage = (localDisk = "state"),
+  globalOutbound = "network"
+);
+`
+}

@@ -1,0 +1,71 @@
+import { bundleWorker } from './bundle.ts'
+import { readWorkerConfig } from './config.ts'
+import { startFront } from './front.ts'
+import { startWorkerd } from './workerd.ts'
+
+export interface RouterOptions {
+  readonly host: string
+  /** 0 for a port of the system's choice. */
+  readonly port: number
+  /** Values of the Worker's secrets, by binding name. */
+  readonly secrets: Readonly<Record<string, string>>
+  /** Directory of the objects' storage; null: forgotten at the end. */
+  readonly storage: string | null
+  /** Bundled Worker to run instead of the project's own. */
+  readonly code?: string
+  readonly texts?: Readonly<Record<string, string>>
+  /** Gets each line that workerd or the Worker's console writes. */
+  readonly onLog?: (line: string) => void
+}
+
+export interface Router {
+  /** Base URL without a slash at the end. */
+  readonly url: string
+  /** Port of workerd itself, without the front: for measurements. */
+  readonly workerPort: number
+  /** Process id of workerd: for measurements. */
+  readonly workerPid: number
+  /** Settles when workerd has ended; the text says how. */
+  readonly ended: Promise<string>
+  stop(): Promise<void>
+}
+
+/** Bundles the project's Worker as `wrangler.toml` describes it. */
+export const bundleRouter = async (): Promise<string> =>
+  bundleWorker((await readWorkerConfig()).main)
+
+/** Runs the Worker with its objects in one workerd, behind the front. */
+export async function startRouter(options: RouterOptions): Promise<Router> {
+  const { secrets, storage, texts, onLog } = options
+  const workerd = await startWorkerd({
+    config: await readWorkerConfig(),
+    code: options.code ?? (await bundleRouter()),
+    secrets,
+    storage,
+    ...(texts && { texts }),
+    ...(onLog && { onLog }),
+  })
+  try {
+    const { host, port } = options
+    const front = await startFront({ workerPort: workerd.port, host, port })
+    return {
+      url: `http://${urlHost(host)}:${front.port}`,
+      workerPort: workerd.port,
+      workerPid: workerd.pid,
+      ended: workerd.ended,
+      async stop() {
+        await front.stop()
+        await workerd.stop()
+      },
+    }
+  } catch (cause) {
+    await workerd.stop()
+    throw cause
+  }
+}
+
+/** How to reach a listening address from this machine. */
+const urlHost = (host: string): string => {
+  if (host === '0.0.0.0' || host === '::') return '127.0.0.1'
+  return host.includes(':') ? `[${host}]` : host
+}

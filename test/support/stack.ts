@@ -1,0 +1,189 @@
+/**
+ * The whole path over real sockets, for e2e tests: simulated vLLM, Nginx where asked for, the Worker with
+ * its objects in workerd, the front. Free ports, storage of its own, nothing left behind.
+ */
+import { fileURLToPath } from 'node:url'
+import { stringify } from 'yaml'
+import { checkFleet } from '../../durable-objects/fleet/check.ts'
+import { compileFleet } from '../../durable-objects/fleet/compile.ts'
+import type { FleetInput } from '../../durable-objects/fleet/schema.ts'
+import type { PoolStatus } from '../../durable-objects/pool/contract.ts'
+import { poolObjectName } from '../../durable-objects/pool/name.ts'
+import { adminOf, untilReady, type Admin } from '../../scripts/local/admin.ts'
+import { bundleWorker } from '../../scripts/local/bundle.ts'
+import { startSiteNginx } from '../../scripts/local/demo.ts'
+import { localFleet } from '../../scripts/local/demo-fleet.ts'
+import { findNginx } from '../../scripts/local/nginx.ts'
+import { startRouter } from '../../scripts/local/router.ts'
+import { startSim, type Sim, type SimOptions } from '../../scripts/sim/server.ts'
+import { ephemeralPort } from './ports.ts'
+
+type PoolInput = FleetInput['pools'][string]
+
+export interface SimSpec {
+  readonly id: string
+  readonly pool: string
+  /** In the fleet; default 8. */
+  readonly slots?: number
+  /** In the fleet; default 1. */
+  readonly weight?: number
+  readonly options?: Partial<SimOptions>
+}
+
+export interface StackOptions {
+  readonly sims: readonly SimSpec[]
+  /** Put a real Nginx, configured as a site's, between router and instances. Default false. */
+  readonly viaNginx?: boolean
+  /**
+   * Parts of the fleet that the test is about; what is missing is made from `sims`: a pool for each name
+   * (`served_as` is that name), and for each pool a model of the same name at the path `/<name>`.
+   */
+  readonly fleet?: Partial<Omit<FleetInput, 'pools' | 'sites'>>
+  /** Settings of single pools: policy, timeouts, `served_as`, … */
+  readonly pools?: Readonly<Record<string, Partial<Omit<PoolInput, 'instances'>>>>
+  /** A whole file instead; instances of it are moved to the simulators with the same ids. */
+  readonly fleetYaml?: string
+  /** Wait until every pool has a ready instance. Default true. */
+  readonly ready?: boolean
+}
+
+export interface Stack {
+  /** Base URL of the router, without a slash at the end. */
+  readonly url: string
+  readonly apiKey: string
+  readonly adminToken: string
+  readonly admin: Admin
+  /** The fleet as it was applied. */
+  readonly yaml: string
+  readonly sims: Readonly<Record<string, Sim>>
+  /** Process id of workerd. */
+  readonly workerPid: number
+  /** workerd's own port, without the front. */
+  readonly workerPort: number
+  pool(name: string): Promise<PoolStatus>
+  /** Resets a pool's object as a crash does: its memory is gone, and pending calls to it fail. */
+  crashPool(name: string): Promise<void>
+  /** What workerd and the Worker's console have written so far. */
+  logs(): readonly string[]
+  stop(): Promise<void>
+}
+
+const ADMIN_TOKEN = 'operator-for-tests'
+const NODE_KEY = 'node-key-for-tests'
+const SITE = 'lab'
+const READY_MS = 15_000
+
+let bundle: Promise<string> | undefined
+/** Once per test file's process: it takes longer than everything else here. */
+const bundled = () => (bundle ??= bundleWorker(fileURLToPath(new URL('entry.js', import.meta.url))))
+
+/** Starts everything; what was started is stopped again when a later part fails. */
+export async function startStack(options: StackOptions): Promise<Stack> {
+  await using started = new AsyncDisposableStack()
+  const draft = options.fleetYaml ?? fleetOf(options)
+  const sims: Record<string, Sim> = {}
+  const ports: Record<string, number> = {}
+  for (const { id, pool, options: simOptions } of options.sims) {
+    const sim = await startSim({ model: servedAs(draft, pool), ...simOptions })
+    started.defer(() => sim.close())
+    sims[id] = sim
+    ports[id] = sim.port
+  }
+  const yaml = options.viaNginx
+    ? await withNginx(draft, ports, started)
+    : localFleet(draft, ports, null)
+
+  const lines: string[] = []
+  const router = await startRouter({
+    host: '127.0.0.1',
+    port: 0,
+    storage: null,
+    code: await bundled(),
+    secrets: { ADMIN_TOKEN, KEY_SIGNING_SECRET: 'a-signing-secret-for-tests', NODE_KEY },
+    onLog: (line) => lines.push(line),
+  })
+  started.defer(() => router.stop())
+  const admin = adminOf(router.url, ADMIN_TOKEN)
+  await admin.applyFleet(yaml)
+  await admin.createTenant('test')
+  const apiKey = await admin.createKey('test', 'e2e')
+  if (options.ready ?? true) {
+    const missing = await untilReady(() => admin.pools(), READY_MS)
+    if (missing.length > 0) throw new Error([...missing, ...lines].join('\n'))
+  }
+  const all = started.move()
+  return {
+    url: router.url,
+    apiKey,
+    adminToken: ADMIN_TOKEN,
+    admin,
+    yaml,
+    sims,
+    workerPid: router.workerPid,
+    workerPort: router.workerPort,
+    async pool(name) {
+      const found = (await admin.pools()).find(({ pool }) => pool === name)
+      if (!found) throw new Error(`no pool ${name}`)
+      return found
+    },
+    async crashPool(name) {
+      const region = compiled(yaml).pools[name]?.region ?? null
+      const object = encodeURIComponent(poolObjectName(name, region))
+      const answer = await fetch(`${router.url}/__test/crash/${object}`, { method: 'POST' })
+      const said = await answer.text()
+      if (!said.includes('crashed by a test')) throw new Error(`pool ${name}: ${said}`)
+    },
+    logs: () => [...lines],
+    stop: () => all.disposeAsync(),
+  }
+}
+
+/** A fleet of one site in which every simulator has its place; addresses are put in later. */
+function fleetOf({ sims, fleet, pools }: StackOptions): string {
+  const names = [...new Set(sims.map(({ pool }) => pool))]
+  const instances = sims.map(({ id, pool, slots = 8, weight = 1 }, i) => ({
+    pool,
+    instance: { id, site: SITE, port: i + 1, slots, weight },
+  }))
+  const poolOf = (name: string) => ({
+    served_as: name,
+    ...pools?.[name],
+    instances: instances.filter(({ pool }) => pool === name).map(({ instance }) => instance),
+  })
+  const file = {
+    sites: { [SITE]: { origin: 'http://127.0.0.1:1', node_key: 'NODE_KEY' } },
+    models: Object.fromEntries(
+      names.map((name) => [name, { path: `/${name}`, arms: [{ pool: name }] }]),
+    ),
+    ...fleet,
+    pools: Object.fromEntries(names.map((name) => [name, poolOf(name)])),
+  }
+  return stringify(file)
+}
+
+async function withNginx(
+  draft: string,
+  ports: Readonly<Record<string, number>>,
+  started: AsyncDisposableStack,
+): Promise<string> {
+  const command = await findNginx()
+  if (command === null) throw new Error('this test needs nginx: apt-get install nginx-light')
+  const port = await ephemeralPort()
+  const yaml = localFleet(draft, ports, `http://127.0.0.1:${port}`)
+  await startSiteNginx({ command, fleet: fileOf(yaml), port, nodeKey: NODE_KEY }, started)
+  return yaml
+}
+
+function fileOf(yaml: string) {
+  const checked = checkFleet(yaml)
+  if (checked.ok) return checked.fleet
+  throw new Error(`the test's fleet: ${JSON.stringify(checked.problems, null, 2)}\n${yaml}`)
+}
+
+const compiled = (yaml: string) => compileFleet(fileOf(yaml), 1, {}).snapshot
+
+function servedAs(draft: string, pool: string): string {
+  const name = fileOf(draft).pools[pool]?.served_as
+  if (name === undefined) throw new Error(`the fleet has no pool ${pool}`)
+  return name
+}

@@ -1,0 +1,49 @@
+import { describe, expect, it } from 'vitest'
+import { quote, renderServeConfig } from '../../scripts/local/capnp.ts'
+import { readWorkerConfig } from '../../scripts/local/config.ts'
+
+const config = await readWorkerConfig()
+const render = () =>
+  renderServeConfig({
+    config,
+    module: 'worker.mjs',
+    address: '127.0.0.1:0',
+    secrets: ['ADMIN_TOKEN'],
+    texts: {},
+    storage: '/d',
+  })
+
+describe('renderServeConfig', () => {
+  it('repeats the compatibility settings and objects of wrangler.toml', () => {
+    const text = render()
+    expect(text).toContain('"request_signal_passthrough"') // without it a lost tenant goes unseen (L03)
+    for (const [name, className] of Object.entries({
+      POOL: 'Pool',
+      TENANT: 'Tenant',
+      FLEET: 'Fleet',
+    })) {
+      expect(text).toContain(`(name = "${name}", durableObjectNamespace = "${className}")`)
+      expect(text).toContain(`className = "${className}", uniqueKey = "penstock-${className}"`)
+    }
+  })
+
+  it('names secrets and never holds their values', () => {
+    expect(render()).toContain('(name = "ADMIN_TOKEN", fromEnvironment = "ADMIN_TOKEN")')
+  })
+
+  it('keeps storage on disk, since in memory there is no SQL', () => {
+    expect(render()).toContain('disk = (path = "/d", writable = true)')
+    expect(render()).toContain('durableObjectStorage = (localDisk = "state")')
+  })
+})
+
+describe('quote', () => {
+  it.each([
+    ['plain', '"plain"'],
+    ['a"b\\c', String.raw`"a\"b\\c"`],
+    ['line\nbreak', String.raw`"line\x0abreak"`],
+    ['größe', '"größe"'],
+  ])('writes %j', (text, literal) => {
+    expect(quote(text)).toBe(literal)
+  })
+})
