@@ -125,7 +125,7 @@ function sourceOf(c: Ctx): SnapshotSource {
 
 function depsOf(c: Ctx, { pool }: Route): ForwardDeps {
   return {
-    pool: poolObject(c.env, pool),
+    pool: () => poolObject(c.env, pool),
     fetch: (url, init) => fetch(url, init),
     secretOf: secretsOf(c.env),
     now: Date.now,

@@ -33,7 +33,8 @@ export interface Order {
 }
 
 export interface ForwardDeps {
-  readonly pool: PoolRpc
+  /** A new stub for each call: one that has failed stays broken. */
+  readonly pool: () => PoolRpc
   readonly fetch: Fetch
   readonly secretOf: SecretOf
   readonly now: () => number
@@ -112,7 +113,7 @@ async function takeSlot(
     remainingMs: startedAt + route.pool.timeouts.totalMs - now(),
   })
   const acquire = (avoid: readonly string[]): Promise<Acquired> =>
-    reach('scheduler', pool.acquire({ ...demand(), avoid }))
+    reach('scheduler', pool().acquire({ ...demand(), avoid }))
 
   const avoid = failed.map(({ instance }) => instance)
   const [admitted, acquired] = await Promise.allSettled([admission, acquire(avoid)])
@@ -130,7 +131,7 @@ async function takeSlot(
   switch (answer.kind) {
     case 'granted': {
       const { instance } = answer.target
-      const reattach = () => pool.reattach({ ...demand(), instance })
+      const reattach = () => pool().reattach({ ...demand(), instance })
       return new Slot(answer, { reattach, sleep, random })
     }
     case 'stale':
@@ -162,6 +163,7 @@ class Attempt {
   readonly #slot: Slot
   readonly #abort = new AbortController()
   readonly #watchdog: Watchdog
+  readonly #onTenantLeft = (): void => this.#abort.abort()
   readonly #sentAt: number
   #contentAt: number | null = null
 
@@ -171,11 +173,15 @@ class Attempt {
     this.#slot = slot
     this.#sentAt = deps.now()
     const { timeouts } = order.route.pool
-    const abort = (): void => this.#abort.abort()
-    this.#watchdog = new Watchdog(timeouts, order.startedAt + timeouts.totalMs, deps.now, abort)
+    const deadline = order.startedAt + timeouts.totalMs
+    this.#watchdog = new Watchdog(timeouts, deadline, {
+      now: deps.now,
+      onExpiry: () => this.#abort.abort(),
+    })
+    this.#watchdog.alongside(() => slot.watch())
     // The one abort path of every route, streamed or not (L01, L02).
-    order.signal.addEventListener('abort', abort, { signal: this.#abort.signal })
-    if (order.signal.aborted) abort()
+    order.signal.addEventListener('abort', this.#onTenantLeft)
+    if (order.signal.aborted) this.#onTenantLeft()
   }
 
   get tenantLeft(): boolean {
@@ -222,7 +228,6 @@ class Attempt {
       tenantLeft: () => this.tenantLeft,
       abortUpstream: () => this.#abort.abort(),
       watchdog: this.#watchdog,
-      idleMs: this.#order.route.pool.timeouts.idleMs,
     })
     this.#deps.defer(relayed.then(({ ending, usage }) => this.settle(ending, usage)))
     return new Response(readable, { headers: STREAM_HEADERS })
@@ -232,7 +237,8 @@ class Attempt {
   async settle(ending: Ending, usage: Whole['usage'] = null): Promise<void> {
     const now = this.#deps.now()
     this.#watchdog.stop()
-    this.#abort.abort() // nothing upstream outlives its lease; after a clean end there is nothing to abort
+    this.#order.signal.removeEventListener('abort', this.#onTenantLeft)
+    if (ending !== 'done') this.#abort.abort() // nothing upstream outlives its lease
     await this.#slot.release({
       ending,
       ttftMs: this.#contentAt === null ? null : this.#contentAt - this.#sentAt,

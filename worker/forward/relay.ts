@@ -1,13 +1,14 @@
 import { errorBody } from '../refusal.ts'
 import type { Opened } from './open.ts'
-import { Tail } from './tail.ts'
+import { joined } from './frames.ts'
+import { Tail, type LastWords, type Proof } from './tail.ts'
 import type { Watchdog } from './watchdog.ts'
 import type { Ending } from '../../durable-objects/pool/contract.ts'
 
 /** How a relayed stream ended, and what its last frames said. */
 export interface Relayed {
   readonly ending: Ending
-  readonly usage: Tail['usage']
+  readonly usage: LastWords['usage']
 }
 
 export interface RelayOptions {
@@ -18,20 +19,18 @@ export interface RelayOptions {
   readonly tenantLeft: () => boolean
   readonly abortUpstream: () => void
   readonly watchdog: Watchdog
-  /** Longest silence allowed, in milliseconds: the tail is looked at well within it. */
-  readonly idleMs: number
 }
 
-/** How often what has gone by is looked at. Rare is cheap; it bounds how late silence is noticed. */
-const DRAIN_MS = 1_000
-const DRAIN_BYTES = 32 * 1024
+/** Room for one look at what has gone by; more than a second of most streams, or as much as a busy one fills. */
+const SMALL_BYTES = 4 * 1024
+const LARGE_BYTES = 32 * 1024
 
 /**
  * Carries a stream to the tenant, once its first content is in hand.
  *
  * No byte changes, so none enters JavaScript on its way: the runtime pipes one branch of a tee to
- * the tenant by itself, and the other branch is emptied once a second to see how the stream is doing
- * and, at last, how it ended. An isolate entered per chunk costs two to three times the CPU of a
+ * the tenant by itself, and the other branch is emptied when the watchdog looks, about once a second, to
+ * see how the stream is doing and, at last, how it ended. An isolate entered per chunk costs two to three times the CPU of a
  * bare pass-through; this costs a fraction more than one (`npm run bench`).
  *
  * The order of the branches matters: only the second one of workerd's tee buffers exact copies.
@@ -43,7 +42,7 @@ export async function relay(options: RelayOptions): Promise<Relayed> {
   const tail = new Tail()
   const [piped, watched] = opened.rest.tee()
   const drain = drainInto(tail, watched, watchdog)
-  const timer = setInterval(() => void drain.some(), Math.min(DRAIN_MS, options.idleMs / 3))
+  watchdog.alongside(() => void drain.some())
 
   try {
     await writeHeld(opened.held, tenant, tail)
@@ -52,17 +51,16 @@ export async function relay(options: RelayOptions): Promise<Relayed> {
     // Upstream broke, the watchdog ended it, or the tenant left: the tail and two flags tell which.
     abortUpstream() // before the drain below, which would else read a running stream to its end
   }
-  clearInterval(timer)
   watchdog.stop()
   await drain.all()
 
-  const ending = tenantLeft() ? 'client-left' : endingOf(tail, watchdog)
+  const { proof, usage } = tail.read()
+  const ending = tenantLeft() ? 'client-left' : endingOf(proof, watchdog)
   if (ending !== 'client-left') await finish(tenant, ending, tail)
-  return { ending, usage: tail.usage }
+  return { ending, usage }
 }
 
-function endingOf(tail: Tail, { expired }: Watchdog): Ending {
-  const { proof } = tail
+function endingOf(proof: Proof, { expired }: Watchdog): Ending {
   if (proof === 'whole') return 'done'
   if (proof === 'failed') return 'upstream-failed'
   return expired === null ? 'truncated' : 'timed-out'
@@ -104,23 +102,23 @@ function errorFrame(ending: Ending): Uint8Array {
   return new TextEncoder().encode(`data: ${JSON.stringify(body)}\n\n`)
 }
 
+/** Sends what was read by hand, in one piece, ahead of what is piped. */
 async function writeHeld(
   held: readonly Uint8Array[],
   tenant: WritableStream<Uint8Array>,
   tail: Tail,
 ): Promise<void> {
+  const bytes = joined(held)
+  tail.push(bytes)
   const writer = tenant.getWriter()
-  for (const bytes of held) {
-    tail.push(bytes)
-    await writer.write(bytes)
-  }
+  await writer.write(bytes)
   writer.releaseLock()
 }
 
 /** Takes what a branch has buffered, when told to, and shows it to the tail. */
 function drainInto(tail: Tail, branch: ReadableStream<Uint8Array>, watchdog: Watchdog) {
   const reader = branch.getReader({ mode: 'byob' })
-  let buffer = new ArrayBuffer(DRAIN_BYTES)
+  let buffer = new ArrayBuffer(SMALL_BYTES)
   let ended = false
   let busy: Promise<void> | null = null
 
@@ -128,12 +126,11 @@ function drainInto(tail: Tail, branch: ReadableStream<Uint8Array>, watchdog: Wat
     try {
       for (let full = true; full && !ended;) {
         const { value, done } = await reader.read(new Uint8Array(buffer))
-        if (value) {
-          if (value.byteLength > 0 && tail.push(value)) watchdog.heard()
-          full = value.byteLength === DRAIN_BYTES
-          buffer = value.buffer
-        }
         ended = done
+        if (!value) break
+        if (value.byteLength > 0 && tail.push(value)) watchdog.heard()
+        full = value.byteLength === value.buffer.byteLength
+        buffer = full ? new ArrayBuffer(LARGE_BYTES) : value.buffer
       }
     } catch {
       ended = true // what broke it is seen on the other branch as well

@@ -28,13 +28,23 @@ export class Slot {
   readonly #deps: SlotDeps
   #held: { readonly lease: LeaseRpc } & Partial<Disposable>
   #over = false
+  #watched = false
 
   constructor(granted: Granted, deps: SlotDeps) {
     this.target = granted.target
     this.reason = granted.reason
     this.#held = granted
     this.#deps = deps
-    void this.#watch(granted.lease)
+  }
+
+  /**
+   * Makes sure that a reset of the pool object is noticed. Called when the request has lived for a
+   * moment, and from then on as often as one likes: most requests are over before it is worth a call.
+   */
+  watch(): void {
+    if (this.#watched || this.#over) return
+    this.#watched = true
+    void this.#watch(this.#held.lease)
   }
 
   /** Gives the slot back and says how it went. Safe to call twice; never rejects. */

@@ -3,6 +3,7 @@ import { dataOf } from './frames.ts'
 
 /** Enough for the last frames of a stream: usage, an error with its message, `[DONE]`. */
 const KEPT_BYTES = 8 * 1024
+const DECODER = new TextDecoder()
 const LF = 0x0a
 const CR = 0x0d
 const COLON = 0x3a
@@ -15,6 +16,15 @@ export type Proof =
   | 'failed'
   /** It just stopped. */
   | 'cut'
+
+export interface LastWords {
+  readonly proof: Proof
+  /** vLLM's token counts, when the last frames carry them. */
+  readonly usage: { readonly prompt: number; readonly completion: number } | null
+}
+
+/** Usage or an error, the end mark, and one to spare. */
+const LAST_FRAMES = 3
 
 /** Remembers the end of a stream it is shown piece by piece, at a constant cost per piece. */
 export class Tail {
@@ -39,35 +49,36 @@ export class Tail {
     return last(2) === LF || (last(2) === CR && last(3) === LF)
   }
 
-  get proof(): Proof {
-    const frames = this.#frames()
-    if (frames.some(isError)) return 'failed'
-    return frames.at(-1) === END ? 'whole' : 'cut'
+  /** What the last frames say. Looks at the bytes anew: ask once, at the end. */
+  read(): LastWords {
+    const frames = this.#lastFrames()
+    const failed = frames.some(isError)
+    const whole = frames.at(-1) === END
+    return { proof: failed ? 'failed' : whole ? 'whole' : 'cut', usage: usageIn(frames) }
   }
 
-  /** vLLM's token counts, when the last frames carry them. */
-  get usage(): { readonly prompt: number; readonly completion: number } | null {
-    for (const frame of this.#frames().toReversed()) {
-      const usage = frame.includes('"usage"')
-        ? (parsed(frame)?.['usage'] as Json | undefined)
-        : undefined
-      const prompt = usage?.['prompt_tokens']
-      const completion = usage?.['completion_tokens']
-      if (typeof prompt === 'number' && typeof completion === 'number')
-        return { prompt, completion }
+  /** The data of the last frames in their order: usage or an error, then the end mark. */
+  #lastFrames(): string[] {
+    const text = DECODER.decode(this.#bytes.subarray(0, this.#length))
+    const frames: string[] = []
+    for (let end = text.length; end > 0 && frames.length < LAST_FRAMES;) {
+      const start = Math.max(text.lastIndexOf('\n\n', end - 1), text.lastIndexOf('\n\r\n', end - 1))
+      const data = dataOf(text.slice(start + 1, end))
+      if (data !== null) frames.unshift(data)
+      end = start
     }
-    return null
+    return frames
   }
+}
 
-  /** The data of the last three frames: usage or error, the end mark, and one to spare. */
-  #frames(): string[] {
-    const text = new TextDecoder().decode(this.#bytes.subarray(0, this.#length))
-    return text
-      .split(/\r?\n\r?\n/)
-      .map(dataOf)
-      .filter((data) => data !== null)
-      .slice(-3)
-  }
+function usageIn(frames: readonly string[]): LastWords['usage'] {
+  const frame = frames.findLast((data) => data.includes('"usage"'))
+  const usage = frame === undefined ? undefined : (parsed(frame)?.['usage'] as Json | undefined)
+  const prompt = usage?.['prompt_tokens']
+  const completion = usage?.['completion_tokens']
+  return typeof prompt === 'number' && typeof completion === 'number'
+    ? { prompt, completion }
+    : null
 }
 
 function carriesData(piece: Uint8Array): boolean {

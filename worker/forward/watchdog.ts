@@ -3,33 +3,44 @@ import type { Timeouts } from '../../durable-objects/fleet/snapshot.ts'
 /** Which patience ran out. */
 export type Expiry = 'first-byte' | 'idle' | 'total'
 
+/** The longest time between two looks, in milliseconds. Rare is cheap; it bounds how late silence is noticed. */
+const TICK_MS = 1_000
+/** A timeout is looked at this many times within its own length, so that it is late by a quarter at most. */
+const LOOKS = 4
+
+export interface WatchdogDeps {
+  readonly now: () => number
+  /** Ends the attempt. */
+  readonly onExpiry: () => void
+}
+
 /**
  * Watches one attempt for silence. Only data frames count: vLLM can send `: keep-alive` comments from
  * an engine that has stopped.
  *
- * One timer, moved when it rings rather than at every frame, so a frame costs one assignment.
+ * It looks at the clock about once a second instead of setting a timer at every frame, so a frame
+ * costs one assignment; whoever must look at something in the same rhythm may ride along.
  */
 export class Watchdog {
   readonly #timeouts: Timeouts
   readonly #deadline: number
-  readonly #now: () => number
-  readonly #onExpiry: () => void
-  #timer: ReturnType<typeof setTimeout> | null = null
-  #heardAt: number
+  readonly #deps: WatchdogDeps
+  readonly #timer: ReturnType<typeof setInterval>
   #phase: 'first-byte' | 'idle' | 'whole' = 'first-byte'
+  #heardAt: number
   #expired: Expiry | null = null
+  readonly #riders: (() => void)[] = []
 
-  /**
-   * @param deadline Unix milliseconds at which the whole request is over, every attempt included
-   * @param onExpiry ends the attempt
-   */
-  constructor(timeouts: Timeouts, deadline: number, now: () => number, onExpiry: () => void) {
+  /** @param deadline Unix milliseconds at which the whole request is over, every attempt included */
+  constructor(timeouts: Timeouts, deadline: number, deps: WatchdogDeps) {
     this.#timeouts = timeouts
     this.#deadline = deadline
-    this.#now = now
-    this.#onExpiry = onExpiry
-    this.#heardAt = now()
-    this.#arm()
+    this.#deps = deps
+    this.#heardAt = deps.now()
+    const { firstByteMs, idleMs } = timeouts
+    const leftMs = Math.max(LOOKS, deadline - this.#heardAt)
+    const tickMs = Math.min(TICK_MS, firstByteMs / LOOKS, idleMs / LOOKS, leftMs / LOOKS)
+    this.#timer = setInterval(() => this.#look(), tickMs)
   }
 
   get expired(): Expiry | null {
@@ -39,36 +50,33 @@ export class Watchdog {
   /** For answers that come in one piece: only the whole request's deadline applies. */
   waitForWhole(): void {
     this.#phase = 'whole'
-    this.#arm()
   }
 
   /** A data frame has arrived. */
   heard(): void {
-    this.#heardAt = this.#now()
-    if (this.#phase !== 'first-byte') return
-    this.#phase = 'idle'
-    this.#arm()
+    this.#heardAt = this.#deps.now()
+    if (this.#phase === 'first-byte') this.#phase = 'idle'
+  }
+
+  /** Calls `look` before each look at the clock, so that what it finds still counts. */
+  alongside(look: () => void): void {
+    this.#riders.push(look)
   }
 
   stop(): void {
-    clearTimeout(this.#timer)
+    clearInterval(this.#timer)
   }
 
-  get #due(): number {
+  #look(): void {
+    for (const ride of this.#riders) ride()
+    const now = this.#deps.now()
     const { firstByteMs, idleMs } = this.#timeouts
     const limitMs = { 'first-byte': firstByteMs, idle: idleMs, whole: Infinity }[this.#phase]
-    return Math.min(this.#heardAt + limitMs, this.#deadline)
-  }
-
-  #arm(): void {
-    clearTimeout(this.#timer)
-    this.#timer = setTimeout(() => this.#ring(), Math.max(0, this.#due - this.#now()))
-  }
-
-  #ring(): void {
-    const now = this.#now()
-    if (now < this.#due) return this.#arm()
-    this.#expired = now >= this.#deadline || this.#phase === 'whole' ? 'total' : this.#phase
-    this.#onExpiry()
+    if (now >= this.#deadline) this.#expired = 'total'
+    else if (now - this.#heardAt >= limitMs)
+      this.#expired = this.#phase === 'idle' ? 'idle' : 'first-byte'
+    if (this.#expired === null) return
+    this.stop()
+    this.#deps.onExpiry()
   }
 }
