@@ -45,8 +45,8 @@ export const ModelName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$/
   },
 })
 
-/** Secrets of the router itself: a site must never be sent one of them. */
-const OWN_SECRETS = ['ADMIN_TOKEN', 'KEY_SIGNING_SECRET']
+/** The router's own secrets, which a site must never be sent, and its other bindings. */
+const TAKEN = ['ADMIN_TOKEN', 'KEY_SIGNING_SECRET', 'POOL', 'TENANT', 'FLEET', 'CF_VERSION']
 const SECRET_FORM =
   'name a Worker secret in capitals, e.g. NODE_KEY_A; the secret itself is never written here'
 
@@ -55,6 +55,6 @@ export const SecretName = z
   .string({ error: SECRET_FORM })
   .regex(/^[A-Z][A-Z0-9_]{0,127}$/, SECRET_FORM)
   .refine(
-    (name) => !OWN_SECRETS.includes(name),
-    "is one of the router's own secrets; give the site one of its own",
+    (name) => !TAKEN.includes(name),
+    "is a binding of the router's own; give the site a secret of its own",
   )

@@ -95,7 +95,7 @@ function rejection(status: number, { message, type, param }: Said, code: string)
 
 /** vLLM's `code` is the HTTP status; OpenAI's SDKs and their users look for a word. */
 function codeOf(status: number, { message }: Said): string {
-  if (/maximum context length/i.test(message)) return 'context_length_exceeded'
+  if (/maximum context length|max_model_len/i.test(message)) return 'context_length_exceeded'
   if (status === 413) return 'body_too_large'
   return status === 501 ? 'unsupported_value' : 'invalid_value'
 }
