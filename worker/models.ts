@@ -26,14 +26,23 @@ export async function listModels(c: Context<AppEnv>): Promise<Response> {
 export async function showModel(c: Context<AppEnv>): Promise<Response> {
   const { snapshot, prefix } = await entrance(c)
   await check(c)
-  const id = decodeURIComponent(c.req.path.slice('/v1/models/'.length))
+  const id = decoded(c.req.path.slice('/v1/models/'.length))
   const model = modelNamed(snapshot, id)
   const hidden = prefix !== '' && model !== modelAt(snapshot, prefix)
   if (!model || hidden) throw modelNotFound(id)
   return c.json(card(id, model))
 }
 
+/** An id as it was meant; one that is wrongly escaped means itself. */
+function decoded(id: string): string {
+  try {
+    return decodeURIComponent(id)
+  } catch {
+    return id
+  }
+}
+
 async function check(c: Context<AppEnv>): Promise<void> {
   const identity = await identify(c)
-  await admit(tenantObject(c.env, identity.tenant), identity)
+  await admit(() => tenantObject(c.env, identity.tenant), identity)
 }

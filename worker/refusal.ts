@@ -68,16 +68,36 @@ export class Refusal extends Error {
 }
 
 /**
- * Awaits a call to one of our objects; out of reach is a 503 the tenant may retry, never a bare 500.
- * The cause goes to the log, not to the tenant.
+ * Calls one of our objects; out of reach is a 503 the tenant may retry, never a bare 500. The cause
+ * goes to the log, not to the tenant.
+ *
+ * A call that failed because the object was just being reset is made once more: its successor is up
+ * in milliseconds. An overloaded object is left alone.
+ *
+ * @param what how the tenant's message calls it
+ * @param call makes the call with a new stub, since one that has failed stays broken; must be harmless twice
  */
-export async function reach<T>(what: string, call: Promise<T>): Promise<T> {
+export async function reach<T>(what: string, call: () => Promise<T>): Promise<T> {
   try {
-    return await call
+    return await call().catch((cause: unknown) => {
+      if (isPassing(cause)) return call()
+      throw cause
+    })
   } catch (cause) {
     throw new Refusal('router_unavailable', `The router's ${what} is out of reach. Try again.`, {
       cause,
       headers: { 'retry-after': '1' },
     })
   }
+}
+
+/** The flags that the runtime sets on errors of Durable Object calls. */
+function isPassing(cause: unknown): boolean {
+  if (!(cause instanceof Error)) return false
+  const { retryable, overloaded, durableObjectReset } = cause as Error & {
+    retryable?: boolean
+    overloaded?: boolean
+    durableObjectReset?: boolean
+  }
+  return !overloaded && Boolean(retryable || durableObjectReset)
 }

@@ -36,13 +36,14 @@ async function steps(c: Ctx, endpoint: Endpoint): Promise<Response> {
   const source = sourceOf(c)
   const { snapshot, prefix } = await entrance(c, source)
   const identity = await identify(c)
-  const tenant = tenantObject(c.env, identity.tenant)
+  const tenant = () => tenantObject(c.env, identity.tenant)
   const kept = c.get('receipt')
 
   try {
     const call = await readCall(c.req.raw, largestBody(snapshot))
     let route = routeOf(snapshot, { prefix, call, identity })
-    checkSize(c, route)
+    // Until the model was known, the body was read up to the largest cap of all pools.
+    if (call.bytes > route.pool.bodyBytes) throw tooLarge(route.pool.bodyBytes)
     const admission = admit(tenant, identity)
     admission.catch(() => undefined) // awaited with the first slot; a refusal before that must not go unheard
 
@@ -100,12 +101,6 @@ function routeOf(
 ): Route {
   const cohort = `${identity.tenant}\u0000${call.user ?? ''}`
   return resolve(snapshot, { prefix, model: call.model, cohort })
-}
-
-/** Until the model was known, the body was read up to the largest cap of all pools. */
-function checkSize(c: Ctx, { pool }: Route): void {
-  const bytes = Number(c.req.header('content-length') ?? 0)
-  if (bytes > pool.bodyBytes) throw tooLarge(pool.bodyBytes)
 }
 
 function write(receipt: Receipt, { model, arm, pool, fleet }: Route): void {

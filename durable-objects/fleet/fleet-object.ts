@@ -76,25 +76,20 @@ export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
   async #push(before: Compiled | null): Promise<PoolTook[]> {
     const now = this.#current
     if (!now) return []
-    const kept = new Set(now.pools.map(({ pool }) => pool))
-    const left = (before?.pools ?? []).filter(({ pool }) => !kept.has(pool))
-    const emptied = left.map((pool) => ({
-      ...pool,
-      version: now.snapshot.version,
-      instances: [],
-    }))
-    const regionOf = (pool: string): string | null =>
-      (now.snapshot.pools[pool] ?? before?.snapshot.pools[pool])?.region ?? null
-    return Promise.all(
-      [...now.pools, ...emptied].map((config) => this.#pushOne(config, regionOf(config.pool))),
-    )
+    const current = objectsOf(now)
+    const kept = new Set(current.map(({ name }) => name))
+    const { version } = now.snapshot
+    const emptied = (before ? objectsOf(before) : [])
+      .filter(({ name }) => !kept.has(name))
+      .map((object) => ({ ...object, config: { ...object.config, version, instances: [] } }))
+    return Promise.all([...current, ...emptied].map((object) => this.#pushOne(object)))
   }
 
-  async #pushOne(config: PoolConfig, region: string | null): Promise<PoolTook> {
+  async #pushOne({ name, region, config }: PoolPart): Promise<PoolTook> {
     const { pool } = config
     try {
       const hint = region === null ? {} : { locationHint: region }
-      const object = this.env.POOL.getByName(poolObjectName(pool, region), hint) as PoolRpc
+      const object = this.env.POOL.getByName(name, hint) as PoolRpc
       const { version } = await Promise.race([object.configure(config), tooLate(PUSH_MS)])
       return { pool, taken: version >= config.version, version }
     } catch (cause) {
@@ -146,6 +141,19 @@ export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
     return rows.toArray()[0] ?? null
   }
 }
+
+/** A pool's part of a version, and the object it is for: a pool that moves has another object. */
+interface PoolPart {
+  readonly name: string
+  readonly region: string | null
+  readonly config: PoolConfig
+}
+
+const objectsOf = ({ snapshot, pools }: Compiled): PoolPart[] =>
+  pools.map((config) => {
+    const region = snapshot.pools[config.pool]?.region ?? null
+    return { name: poolObjectName(config.pool, region), region, config }
+  })
 
 function tooLate(ms: number): Promise<never> {
   return new Promise((_resolve, reject) => {

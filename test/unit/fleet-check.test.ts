@@ -182,7 +182,7 @@ it('never repeats what was written where the name of a secret belongs', () => {
     'pools.direct.instances[0].key_env',
   ])
   expect(JSON.stringify(problems)).not.toContain('hunter2')
-  expect(problems[1]?.message).toContain("router's own secrets")
+  expect(problems[1]?.message).toContain("binding of the router's own")
 })
 
 it('does not quote a line that is no YAML, for a secret may be in it', () => {

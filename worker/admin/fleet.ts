@@ -10,7 +10,7 @@ const MAX_FLEET_BYTES = 1024 * 1024
 export const fleetRoutes = new Hono<AppEnv>()
 
 fleetRoutes.get('/', async (c) => {
-  const file = await reach(FLEET_SERVICE, fleetObject(c.env).file(null))
+  const file = await reach(FLEET_SERVICE, () => fleetObject(c.env).file(null))
   if (!file) throw new Refusal('fleet_not_found', 'No fleet has been applied yet.')
   return c.json(file)
 })
@@ -18,7 +18,7 @@ fleetRoutes.get('/', async (c) => {
 fleetRoutes.put('/', async (c) => {
   const yaml = await readFile(c.req.raw)
   const ifVersion = versionIn(c.req.header('if-match'))
-  const applied = await reach(FLEET_SERVICE, fleetObject(c.env).apply({ yaml, ifVersion }))
+  const applied = await reach(FLEET_SERVICE, () => fleetObject(c.env).apply({ yaml, ifVersion }))
   switch (applied.kind) {
     case 'applied':
       return c.json({ version: applied.version, changed: applied.changed, pools: applied.pools })
@@ -39,13 +39,13 @@ fleetRoutes.post('/check', async (c) => {
 })
 
 fleetRoutes.get('/versions', async (c) => {
-  const versions = await reach(FLEET_SERVICE, fleetObject(c.env).versions())
+  const versions = await reach(FLEET_SERVICE, () => fleetObject(c.env).versions())
   return c.json({ versions })
 })
 
 fleetRoutes.get('/versions/:version{[0-9]+}', async (c) => {
   const version = Number(c.req.param('version'))
-  const file = await reach(FLEET_SERVICE, fleetObject(c.env).file(version))
+  const file = await reach(FLEET_SERVICE, () => fleetObject(c.env).file(version))
   if (!file) throw new Refusal('fleet_not_found', `There is no fleet version ${version}.`)
   return c.json(file)
 })

@@ -23,10 +23,10 @@ poolRoutes.get('/:pool', async (c) => {
 
 /** Asked of the object itself: an operator who has just applied sees what was applied. */
 async function fleetNow(env: Env): Promise<Snapshot> {
-  const snapshot = await reach(FLEET_SERVICE, fleetObject(env).snapshot(0))
+  const snapshot = await reach(FLEET_SERVICE, () => fleetObject(env).snapshot(0))
   if (snapshot) return snapshot
   throw new Refusal('fleet_not_found', 'No fleet has been applied yet.')
 }
 
 const statusOf = (env: Env, pool: PoolRoute): Promise<PoolStatus> =>
-  reach(SCHEDULER, poolObject(env, pool).status())
+  reach(SCHEDULER, () => poolObject(env, pool).status())

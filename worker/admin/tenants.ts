@@ -13,14 +13,14 @@ tenantRoutes.post('/', async (c) => {
       param: 'id',
     })
   }
-  const tenant = await reach(ACCOUNT_SERVICE, tenantObject(c.env, id).create(id))
+  const tenant = await reach(ACCOUNT_SERVICE, () => tenantObject(c.env, id).create(id))
   if (!tenant) throw new Refusal('tenant_exists', `There is a tenant "${id}" already.`)
   return c.json(tenant, 201)
 })
 
 tenantRoutes.get('/:tenant/keys', async (c) => {
   const tenant = c.req.param('tenant')
-  const keys = await reach(ACCOUNT_SERVICE, existing(c.env, tenant).keys())
+  const keys = await reach(ACCOUNT_SERVICE, () => existing(c.env, tenant).keys())
   if (!keys) throw noTenant(tenant)
   return c.json({ keys })
 })
@@ -31,7 +31,9 @@ tenantRoutes.post('/:tenant/keys', async (c) => {
   if (name !== undefined && name !== null && typeof name !== 'string') {
     throw new Refusal('invalid_value', 'A key\'s "name" must be a string.', { param: 'name' })
   }
-  const created = await reach(ACCOUNT_SERVICE, existing(c.env, tenant).createKey(name ?? null))
+  const created = await reach(ACCOUNT_SERVICE, () =>
+    existing(c.env, tenant).createKey(name ?? null),
+  )
   if (created.kind === 'no-tenant') throw noTenant(tenant)
   return c.json({ key: created.key, tenant, ...created.entry }, 201)
 })
@@ -39,9 +41,9 @@ tenantRoutes.post('/:tenant/keys', async (c) => {
 tenantRoutes.delete('/:tenant/keys/:id', async (c) => {
   const { tenant, id } = c.req.param()
   const object = existing(c.env, tenant)
-  const entry = await reach(ACCOUNT_SERVICE, object.revokeKey(id))
+  const entry = await reach(ACCOUNT_SERVICE, () => object.revokeKey(id))
   if (entry) return c.json(entry)
-  if (!(await reach(ACCOUNT_SERVICE, object.keys()))) throw noTenant(tenant)
+  if (!(await reach(ACCOUNT_SERVICE, () => object.keys()))) throw noTenant(tenant)
   throw new Refusal('key_not_found', `Tenant "${tenant}" has no key "${id}".`)
 })
 

@@ -71,7 +71,7 @@ export async function forward(order: Order, deps: ForwardDeps): Promise<Response
     receipt.attempts = failed.length + 1
 
     const attempt = new Attempt(order, deps, slot)
-    const outcome = await attempt.run(upstream)
+    const outcome = await attempt.run(upstream, order.call.stream)
     switch (outcome.kind) {
       case 'opened':
         return attempt.stream(outcome)
@@ -113,7 +113,7 @@ async function takeSlot(
     remainingMs: startedAt + route.pool.timeouts.totalMs - now(),
   })
   const acquire = (avoid: readonly string[]): Promise<Acquired> =>
-    reach('scheduler', pool().acquire({ ...demand(), avoid }))
+    reach('scheduler', () => pool().acquire({ ...demand(), avoid }))
 
   const avoid = failed.map(({ instance }) => instance)
   const [admitted, acquired] = await Promise.allSettled([admission, acquire(avoid)])
@@ -156,9 +156,12 @@ async function takeSlot(
   }
 }
 
-/** One try on one instance: its abort signal, its watchdog, its settlement. */
+/**
+ * One try on one instance: its abort signal, its watchdog, its settlement. Lives as long as its
+ * stream, and so keeps nothing of the request's body.
+ */
 class Attempt {
-  readonly #order: Order
+  readonly #order: Pick<Order, 'endpoint' | 'route' | 'signal'>
   readonly #deps: ForwardDeps
   readonly #slot: Slot
   readonly #abort = new AbortController()
@@ -168,11 +171,12 @@ class Attempt {
   #contentAt: number | null = null
 
   constructor(order: Order, deps: ForwardDeps, slot: Slot) {
-    this.#order = order
+    const { endpoint, route, signal } = order
+    this.#order = { endpoint, route, signal }
     this.#deps = deps
     this.#slot = slot
     this.#sentAt = deps.now()
-    const { timeouts } = order.route.pool
+    const { timeouts } = route.pool
     const deadline = order.startedAt + timeouts.totalMs
     this.#watchdog = new Watchdog(timeouts, deadline, {
       now: deps.now,
@@ -180,8 +184,8 @@ class Attempt {
     })
     this.#watchdog.alongside(() => slot.watch())
     // The one abort path of every route, streamed or not (L01, L02).
-    order.signal.addEventListener('abort', this.#onTenantLeft)
-    if (order.signal.aborted) this.#onTenantLeft()
+    signal.addEventListener('abort', this.#onTenantLeft)
+    if (signal.aborted) this.#onTenantLeft()
   }
 
   get tenantLeft(): boolean {
@@ -195,8 +199,11 @@ class Attempt {
   }
 
   /** Calls the instance and reads on until it is clear what this is. Never rejects. */
-  async run(upstream: UpstreamCall): Promise<Opened | Whole | Rejection | Fault> {
-    const { endpoint, call, route } = this.#order
+  async run(
+    upstream: UpstreamCall,
+    wantsStream: boolean,
+  ): Promise<Opened | Whole | Rejection | Fault> {
+    const { endpoint, route } = this.#order
     const naming = { servedAs: route.pool.servedAs, model: route.model.name }
     const reading: Reading = { endpoint, naming, watchdog: this.#watchdog }
     if (!upstream.streamed) this.#watchdog.waitForWhole()
@@ -208,7 +215,7 @@ class Attempt {
       })
       answered = true
       if (!upstream.streamed) return await readWhole(response, reading)
-      if (!call.stream) return await collect(response, reading)
+      if (!wantsStream) return await collect(response, reading)
       const outcome = await openStream(response, reading)
       if (outcome.kind === 'opened') this.#contentAt = this.#deps.now()
       return outcome

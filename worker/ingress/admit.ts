@@ -8,10 +8,8 @@ import { invalidKey, type Identity } from './authenticate.ts'
  * 401: a tenant must not throw a good key away because of us.
  * @throws Refusal `invalid_api_key`, `router_unavailable`
  */
-export async function admit(tenant: TenantRpc, { keyId, keyHash }: Identity): Promise<void> {
-  const answer = await reach(
-    'account service',
-    tenant.admit({ contract: CONTRACT_VERSION, keyId, keyHash }),
-  )
+export async function admit(tenant: () => TenantRpc, { keyId, keyHash }: Identity): Promise<void> {
+  const admission = { contract: CONTRACT_VERSION, keyId, keyHash }
+  const answer = await reach('account service', () => tenant().admit(admission))
   if (answer.kind === 'refused') throw invalidKey()
 }

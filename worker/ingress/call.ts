@@ -6,6 +6,8 @@ export interface Call {
   /** What the tenant asked for; null where the URL may say it. */
   readonly model: string | null
   readonly stream: boolean
+  /** Size of the body as it came. */
+  readonly bytes: number
   /** OpenAI's end-user id, for what is sticky. */
   readonly user: string | null
 }
@@ -26,10 +28,14 @@ export async function readCall(request: Request, maxBytes: number): Promise<Call
       `Send the body as JSON with "content-type: application/json", not "${type.slice(0, 80)}".`,
     )
   }
-  const text = declared === null ? await readUpTo(request, maxBytes) : await request.text()
+  const { text, bytes } =
+    declared === null
+      ? await readUpTo(request, maxBytes)
+      : { text: await request.text(), bytes: Number(declared) }
   const body = parseObject(text)
   return {
     body,
+    bytes,
     model: optionalString(body, 'model'),
     stream: optionalBoolean(body, 'stream'),
     user: typeof body['user'] === 'string' ? body['user'] : null,
@@ -37,7 +43,10 @@ export async function readCall(request: Request, maxBytes: number): Promise<Call
 }
 
 /** For bodies that do not say how long they are: counted as they come, dropped at the cap. */
-async function readUpTo(request: Request, maxBytes: number): Promise<string> {
+async function readUpTo(
+  request: Request,
+  maxBytes: number,
+): Promise<{ readonly text: string; readonly bytes: number }> {
   const decoder = new TextDecoder()
   let bytes = 0
   let text = ''
@@ -46,7 +55,7 @@ async function readUpTo(request: Request, maxBytes: number): Promise<string> {
     if (bytes > maxBytes) throw tooLarge(maxBytes)
     text += decoder.decode(chunk, { stream: true })
   }
-  return text + decoder.decode()
+  return { text: text + decoder.decode(), bytes }
 }
 
 function parseObject(text: string): Record<string, unknown> {
