@@ -18,7 +18,7 @@ const program = new Command('penstock')
     'after',
     `
 Environment: PENSTOCK_URL, PENSTOCK_ADMIN_TOKEN; without them, the local run of this folder (.penstock).
-Exit codes: 0 done, 1 invalid input, 2 a difference found, 3 conflict, 4 not taken everywhere, 5 unreachable.`,
+Exit codes: 0 done, 1 invalid input, 3 conflict, 4 not taken everywhere, 5 unreachable.`,
   )
 
 addCheckCommands(program)

@@ -68,21 +68,31 @@ export class Refusal extends Error {
 }
 
 /**
- * Calls one of our objects; out of reach is a 503 the tenant may retry, never a bare 500. The cause
- * goes to the log, not to the tenant.
+ * Calls one of our objects, for calls that are harmless twice: one that failed because the object was
+ * just being reset is made once more, since its successor is up in milliseconds. An overloaded object
+ * is left alone.
  *
- * A call that failed because the object was just being reset is made once more: its successor is up
- * in milliseconds. An overloaded object is left alone.
- *
- * @param what how the tenant's message calls it
- * @param call makes the call with a new stub, since one that has failed stays broken; must be harmless twice
+ * @param what how the message calls the object
+ * @param call makes the call with a new stub: one that has failed stays broken
+ * @throws Refusal `router_unavailable`
  */
-export async function reach<T>(what: string, call: () => Promise<T>): Promise<T> {
-  try {
-    return await call().catch((cause: unknown) => {
+export function reach<T>(what: string, call: () => Promise<T>): Promise<T> {
+  return reachOnce(what, () =>
+    call().catch((cause: unknown) => {
       if (isPassing(cause)) return call()
       throw cause
-    })
+    }),
+  )
+}
+
+/**
+ * Calls one of our objects; out of reach is a 503 that may be tried again, never a bare 500. The
+ * cause goes to the log, not to the caller.
+ * @throws Refusal `router_unavailable`
+ */
+export async function reachOnce<T>(what: string, call: () => Promise<T>): Promise<T> {
+  try {
+    return await call()
   } catch (cause) {
     throw new Refusal('router_unavailable', `The router's ${what} is out of reach. Try again.`, {
       cause,

@@ -1,7 +1,7 @@
 import { Hono } from 'hono'
-import { checkFleet } from '../../durable-objects/fleet/check.ts'
+import { checkFleet, type Problem } from '../../durable-objects/fleet/check.ts'
 import { fleetObject, type AppEnv } from '../env.ts'
-import { reach, Refusal } from '../refusal.ts'
+import { reach, reachOnce, Refusal } from '../refusal.ts'
 import { FLEET_SERVICE } from './words.ts'
 
 /** Largest fleet file, in bytes: far above any fleet, far below an object's row limit of 2 MB. */
@@ -18,7 +18,9 @@ fleetRoutes.get('/', async (c) => {
 fleetRoutes.put('/', async (c) => {
   const yaml = await readFile(c.req.raw)
   const ifVersion = versionIn(c.req.header('if-match'))
-  const applied = await reach(FLEET_SERVICE, () => fleetObject(c.env).apply({ yaml, ifVersion }))
+  const applied = await reachOnce(FLEET_SERVICE, () =>
+    fleetObject(c.env).apply({ yaml, ifVersion }),
+  )
   switch (applied.kind) {
     case 'applied':
       return c.json({ version: applied.version, changed: applied.changed, pools: applied.pools })
@@ -56,10 +58,11 @@ async function readFile(request: Request): Promise<string> {
   throw new Refusal('body_too_large', 'A fleet file is at most 1 MiB.')
 }
 
-function invalid(problems: readonly { readonly message: string }[]): Refusal {
+function invalid(problems: readonly Problem[]): Refusal {
   const [first] = problems
   const count = problems.length === 1 ? 'a mistake' : `${problems.length} mistakes`
-  return new Refusal('invalid_fleet', `The fleet file has ${count}. The first: ${first?.message}`, {
+  const where = first && `line ${first.line}, ${first.path}: ${first.message}`
+  return new Refusal('invalid_fleet', `The fleet file has ${count}. The first: ${where}`, {
     extra: { problems },
   })
 }

@@ -1,7 +1,7 @@
 import { Hono } from 'hono'
 import { TENANT_ID } from '../../durable-objects/tenant/keys.ts'
 import { tenantObject, type AppEnv } from '../env.ts'
-import { reach, Refusal } from '../refusal.ts'
+import { reach, reachOnce, Refusal } from '../refusal.ts'
 import { ACCOUNT_SERVICE } from './words.ts'
 
 export const tenantRoutes = new Hono<AppEnv>()
@@ -13,7 +13,7 @@ tenantRoutes.post('/', async (c) => {
       param: 'id',
     })
   }
-  const tenant = await reach(ACCOUNT_SERVICE, () => tenantObject(c.env, id).create(id))
+  const tenant = await reachOnce(ACCOUNT_SERVICE, () => tenantObject(c.env, id).create(id))
   if (!tenant) throw new Refusal('tenant_exists', `There is a tenant "${id}" already.`)
   return c.json(tenant, 201)
 })
@@ -31,7 +31,7 @@ tenantRoutes.post('/:tenant/keys', async (c) => {
   if (name !== undefined && name !== null && typeof name !== 'string') {
     throw new Refusal('invalid_value', 'A key\'s "name" must be a string.', { param: 'name' })
   }
-  const created = await reach(ACCOUNT_SERVICE, () =>
+  const created = await reachOnce(ACCOUNT_SERVICE, () =>
     existing(c.env, tenant).createKey(name ?? null),
   )
   if (created.kind === 'no-tenant') throw noTenant(tenant)

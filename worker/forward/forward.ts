@@ -2,7 +2,9 @@ import {
   CONTRACT_VERSION,
   type Acquired,
   type Ending,
+  type Granted,
   type PoolRpc,
+  type Settlement,
 } from '../../durable-objects/pool/contract.ts'
 import type { SecretOf } from '../../durable-objects/fleet/target.ts'
 import type { Call } from '../ingress/call.ts'
@@ -103,7 +105,7 @@ interface Failure extends Fault {
  */
 async function takeSlot(
   { route, admission, startedAt, receipt }: Order,
-  { pool, now, random, sleep }: ForwardDeps,
+  { pool, now, random, sleep, defer }: ForwardDeps,
   failed: readonly Failure[],
 ): Promise<Slot | null> {
   const demand = () => ({
@@ -114,11 +116,17 @@ async function takeSlot(
   })
   const acquire = (avoid: readonly string[]): Promise<Acquired> =>
     reach('scheduler', () => pool().acquire({ ...demand(), avoid }))
+  const slotOf = (granted: Granted): Slot => {
+    const { instance } = granted.target
+    const reattach = () => pool().reattach({ ...demand(), instance })
+    return new Slot(granted, { reattach, sleep, random })
+  }
 
   const avoid = failed.map(({ instance }) => instance)
   const [admitted, acquired] = await Promise.allSettled([admission, acquire(avoid)])
   if (admitted.status === 'rejected') {
-    if (acquired.status === 'fulfilled') dispose(acquired.value)
+    const grant = acquired.status === 'fulfilled' ? acquired.value : null
+    if (grant?.kind === 'granted') defer(slotOf(grant).release(REFUSED))
     throw admitted.reason
   }
   if (acquired.status === 'rejected') throw acquired.reason
@@ -129,11 +137,8 @@ async function takeSlot(
   if (answer.kind === 'all-avoided' && failed.length === 1 && first?.unreached)
     answer = await acquire([])
   switch (answer.kind) {
-    case 'granted': {
-      const { instance } = answer.target
-      const reattach = () => pool().reattach({ ...demand(), instance })
-      return new Slot(answer, { reattach, sleep, random })
-    }
+    case 'granted':
+      return slotOf(answer)
     case 'stale':
       throw new StaleRoute()
     case 'all-avoided':
@@ -277,6 +282,11 @@ function nobodyCould(failed: readonly Failure[]): Refusal {
   return new Refusal('upstream_failed', `The model server failed to answer.${said}`, { cause })
 }
 
-function dispose(acquired: Acquired & Partial<Disposable>): void {
-  acquired[Symbol.dispose]?.()
+/** For a slot that was granted to a request that may not have it. */
+const REFUSED: Settlement = {
+  ending: 'refused',
+  ttftMs: null,
+  durationMs: 0,
+  promptTokens: null,
+  completionTokens: null,
 }

@@ -62,8 +62,9 @@ function parseObject(text: string): Record<string, unknown> {
   let body: unknown
   try {
     body = JSON.parse(text)
-  } catch (cause) {
-    throw new Refusal('invalid_json', `The body is not valid JSON${where(cause)}.`, { cause })
+  } catch (error) {
+    // Without a cause, which would be logged: V8's message quotes the text around the mistake.
+    throw new Refusal('invalid_json', `The body is not valid JSON${where(error)}.`)
   }
   if (typeof body !== 'object' || body === null || Array.isArray(body)) {
     throw new Refusal('invalid_json', 'The body must be a JSON object such as {"model": "…", …}.')
@@ -71,10 +72,10 @@ function parseObject(text: string): Record<string, unknown> {
   return body as Record<string, unknown>
 }
 
-/** V8 quotes the text around the mistake; only the position is told, the text may be a prompt. */
-function where(cause: unknown): string {
-  const position = cause instanceof Error ? /position \d+/.exec(cause.message)?.[0] : undefined
-  return position === undefined ? '' : ` (at ${position})`
+/** Only the position is told: the text may be a prompt. */
+function where(error: unknown): string {
+  const position = error instanceof Error ? /at position \d+/.exec(error.message)?.[0] : undefined
+  return position === undefined ? '' : ` (${position})`
 }
 
 function optionalString(body: Record<string, unknown>, field: string): string | null {
