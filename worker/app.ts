@@ -28,6 +28,8 @@ app.notFound((c) => notFound(c).toResponse())
 
 /** The one place where an error becomes an answer. Nothing is ever a bare 500 or HTML. */
 app.onError((error, c) => {
+  // Whatever broke while the tenant was leaving, nobody is there to be told, and nothing is wrong.
+  if (c.req.raw.signal.aborted) return new Response(null, { status: CLIENT_CLOSED_REQUEST })
   const refusal =
     error instanceof Refusal
       ? error
@@ -40,6 +42,9 @@ app.onError((error, c) => {
   }
   return refusal.toResponse()
 })
+
+/** As Nginx logs it; never seen by anybody. */
+const CLIENT_CLOSED_REQUEST = 499
 
 function wrongMethod(allow: string): never {
   throw new Refusal('method_not_allowed', `Use ${allow} here.`, { headers: { allow } })

@@ -3,7 +3,7 @@ import type { ModelRoute } from '../durable-objects/fleet/snapshot.ts'
 import { tenantObject, type AppEnv } from './env.ts'
 import { admit } from './ingress/admit.ts'
 import { modelAt, modelNamed, modelNotFound } from './routing/resolve.ts'
-import { entrance, identify } from './serve.ts'
+import { entrance, identify, sourceOf, withNews } from './serve.ts'
 
 /** OpenAI's model card. vLLM's own has more (`root` is a path on the node): none of it leaves the site. */
 const card = (id: string, { created }: ModelRoute) => ({
@@ -27,9 +27,11 @@ export async function showModel(c: Context<AppEnv>): Promise<Response> {
   const { snapshot, prefix } = await entrance(c)
   await check(c)
   const id = decoded(c.req.path.slice('/v1/models/'.length))
-  const model = modelNamed(snapshot, id)
-  const hidden = prefix !== '' && model !== modelAt(snapshot, prefix)
-  if (!model || hidden) throw modelNotFound(id)
+  const model = await withNews(sourceOf(c), snapshot, (latest) => {
+    const named = modelNamed(latest, id)
+    if (!named || (prefix !== '' && named !== modelAt(latest, prefix))) throw modelNotFound(id)
+    return named
+  })
   return c.json(card(id, model))
 }
 

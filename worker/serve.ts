@@ -2,14 +2,14 @@ import type { Context } from 'hono'
 import { secretsOf } from '../durable-objects/fleet/target.ts'
 import type { Snapshot } from '../durable-objects/fleet/snapshot.ts'
 import { fleetObject, poolObject, tenantObject, type AppEnv } from './env.ts'
-import { forward, StaleRoute, type ForwardDeps } from './forward/forward.ts'
+import { forward, type ForwardDeps } from './forward/forward.ts'
+import { StaleRoute } from './forward/slots.ts'
 import { admit } from './ingress/admit.ts'
 import { Keyring, type Identity } from './ingress/authenticate.ts'
 import { readCall, tooLarge, type Call } from './ingress/call.ts'
 import type { Endpoint } from './ingress/endpoints.ts'
 import { locate } from './ingress/locate.ts'
-import type { Receipt } from './receipt.ts'
-import { Refusal } from './refusal.ts'
+import { Refusal, type RefusalCode } from './refusal.ts'
 import { largestBody, modelAt, resolve, type Route } from './routing/resolve.ts'
 import { snapshots, type SnapshotSource } from './routing/snapshots.ts'
 
@@ -41,21 +41,25 @@ async function steps(c: Ctx, endpoint: Endpoint): Promise<Response> {
 
   try {
     const call = await readCall(c.req.raw, largestBody(snapshot))
-    let route = routeOf(snapshot, { prefix, call, identity })
+    let route = await withNews(source, snapshot, (latest) =>
+      routeOf(latest, { prefix, call, identity }),
+    )
     // Until the model was known, the body was read up to the largest cap of all pools.
     if (call.bytes > route.pool.bodyBytes) throw tooLarge(route.pool.bodyBytes)
     const admission = admit(tenant, identity)
     admission.catch(() => undefined) // awaited with the first slot; a refusal before that must not go unheard
 
     for (let tries = 1; ; tries++) {
-      write(kept, route)
-      const order = { endpoint, call, route, admission, startedAt, receipt: kept }
+      const deadline = startedAt + route.pool.timeouts.totalMs
+      const order = { endpoint, call, route, admission, deadline, receipt: kept }
       try {
         const { headers, signal } = c.req.raw
         return await forward({ ...order, headers, signal }, depsOf(c, route))
       } catch (error) {
         if (!(error instanceof StaleRoute) || tries === STALE_TRIES) throw error
         route = routeOf(await snapshots.reload(source), { prefix, call, identity })
+        // With no news to be had, the pool's word counts: it serves what it was told last.
+        route = { ...route, fleet: Math.max(route.fleet, error.version) }
       }
     }
   } catch (error) {
@@ -67,7 +71,7 @@ async function steps(c: Ctx, endpoint: Endpoint): Promise<Response> {
 }
 
 /** Refusals that may come up before the tenant's object has been asked. */
-const CHECKED_BEFORE_ADMISSION = new Set([
+const CHECKED_BEFORE_ADMISSION: ReadonlySet<RefusalCode> = new Set([
   'body_too_large',
   'invalid_json',
   'invalid_value',
@@ -80,12 +84,32 @@ export async function entrance(
   c: Ctx,
   source: SnapshotSource = sourceOf(c),
 ): Promise<{ snapshot: Snapshot; prefix: string }> {
-  const snapshot = await snapshots.current(source)
-  c.get('receipt').shown = snapshot.receipts
   const { prefix } = locate(c.req.url)
-  if (prefix !== '' && !modelAt(snapshot, prefix)) throw notFound(c)
+  const snapshot = await withNews(source, await snapshots.current(source), (latest) => {
+    if (prefix !== '' && !modelAt(latest, prefix)) throw notFound(c)
+    return latest
+  })
+  c.get('receipt').shown = snapshot.receipts
   return { snapshot, prefix }
 }
+
+/** Uses a snapshot; where it lacks a name, a newer one, so that what was just applied works at once. */
+export async function withNews<T>(
+  source: SnapshotSource,
+  snapshot: Snapshot,
+  use: (snapshot: Snapshot) => T,
+): Promise<T> {
+  try {
+    return use(snapshot)
+  } catch (error) {
+    const unknown = error instanceof Refusal && UNKNOWN_NAMES.has(error.code)
+    const newer = unknown ? await snapshots.news(source) : null
+    if (!newer) throw error
+    return use(newer)
+  }
+}
+
+const UNKNOWN_NAMES: ReadonlySet<RefusalCode> = new Set(['not_found', 'model_not_found'])
 
 /** Who is asking, by the key alone. */
 export function identify(c: Ctx): Promise<Identity> {
@@ -103,17 +127,11 @@ function routeOf(
   return resolve(snapshot, { prefix, model: call.model, cohort })
 }
 
-function write(receipt: Receipt, { model, arm, pool, fleet }: Route): void {
-  receipt.model = model.name
-  receipt.arm = arm.name
-  receipt.pool = pool.pool
-  receipt.fleet = fleet
-}
-
-function sourceOf(c: Ctx): SnapshotSource {
+export function sourceOf(c: Ctx): SnapshotSource {
   return {
     load: (known) => fleetObject(c.env).snapshot(known),
     now: Date.now,
+    sleep,
     defer: (work) => c.executionCtx.waitUntil(work),
   }
 }
@@ -125,8 +143,13 @@ function depsOf(c: Ctx, { pool }: Route): ForwardDeps {
     secretOf: secretsOf(c.env),
     now: Date.now,
     random: Math.random,
-    sleep: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
+    sleep,
     defer: (work) => c.executionCtx.waitUntil(work),
     log: (message) => console.warn(message),
   }
 }
+
+const sleep = (ms: number): Promise<void> =>
+  new Promise((resolve) => {
+    setTimeout(resolve, ms)
+  })

@@ -23,17 +23,23 @@ function siteSecrets(fleet: FleetFile, id: string): readonly SecretHeader[] {
   return secrets
 }
 
-function instanceConfig(fleet: FleetFile, instance: InstanceSpec): InstanceConfig {
+function instanceConfig(
+  fleet: FleetFile,
+  { served_as }: PoolSpec,
+  instance: InstanceSpec,
+): InstanceConfig {
   const { id, slots, weight } = instance
   if ('url' in instance) {
     const { url, key_env } = instance
     const secrets =
       key_env === undefined ? [] : [{ header: 'authorization', secret: key_env, prefix: 'Bearer ' }]
-    return { instance: id, base: url, site: null, secrets, slots, weight }
+    const process = `${url} ${served_as}`
+    return { instance: id, process, base: url, site: null, secrets, slots, weight }
   }
   const base = `${fleet.sites[instance.site]?.origin}/i/${id}`
   return {
     instance: id,
+    process: `${instance.site} ${instance.host}:${instance.port} ${served_as}`,
     base,
     site: instance.site,
     secrets: siteSecrets(fleet, instance.site),
@@ -55,7 +61,7 @@ function poolConfig(fleet: FleetFile, pool: string, spec: PoolSpec, version: num
       downAfter: health.down_after,
       upAfter: health.up_after,
     },
-    instances: spec.instances.map((instance) => instanceConfig(fleet, instance)),
+    instances: spec.instances.map((instance) => instanceConfig(fleet, spec, instance)),
   }
 }
 

@@ -1,9 +1,10 @@
 import { DurableObject } from 'cloudflare:workers'
-import type { PoolRpc } from '../pool/contract.ts'
 import { poolObjectName } from '../pool/name.ts'
+import type { PoolRpc } from '../pool/contract.ts'
 import { checkFleet } from './check.ts'
 import { compileFleet } from './compile.ts'
 import type { Applied, Change, FleetRpc, PoolTook, VersionEntry } from './contract.ts'
+import type { FleetFile } from './schema.ts'
 import type { PoolConfig, Snapshot } from './snapshot.ts'
 
 /** How long a pool may take to take a version, in milliseconds. It pulls by itself what it missed. */
@@ -13,7 +14,16 @@ export interface FleetEnv {
   readonly POOL: { getByName(name: string, options?: { locationHint?: string }): unknown }
 }
 
-type Row = { version: number; at: number; models: number; pools: number; yaml: string }
+type Row = {
+  version: number
+  at: number
+  models: number
+  pools: number
+  yaml: string
+  /** What the release that took the file made of it, as JSON. */
+  compiled: string
+}
+
 /** One version, ready to be handed out. */
 type Compiled = { readonly snapshot: Snapshot; readonly pools: readonly PoolConfig[] }
 
@@ -25,12 +35,12 @@ export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
     super(ctx, env)
     ctx.storage.sql.exec(`
       CREATE TABLE IF NOT EXISTS versions (
-        version INTEGER PRIMARY KEY, at INTEGER NOT NULL,
-        models INTEGER NOT NULL, pools INTEGER NOT NULL, yaml TEXT NOT NULL);
+        version INTEGER PRIMARY KEY, at INTEGER NOT NULL, models INTEGER NOT NULL,
+        pools INTEGER NOT NULL, yaml TEXT NOT NULL, compiled TEXT NOT NULL);
       CREATE TABLE IF NOT EXISTS models (name TEXT PRIMARY KEY, created INTEGER NOT NULL);
     `)
     const newest = this.#row(null)
-    if (newest) this.#current = this.#compile(newest.yaml, newest.version)
+    if (newest) this.#current = this.#compiled(newest)
   }
 
   async snapshot(known: number): Promise<Snapshot | null> {
@@ -45,31 +55,29 @@ export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
   async apply({ yaml, ifVersion }: Change): Promise<Applied> {
     const checked = checkFleet(yaml)
     if (!checked.ok) return { kind: 'invalid', problems: checked.problems }
-    const before = this.#current
-    const current = before?.snapshot.version ?? 0
+    const newest = this.#row(null)
+    const current = newest?.version ?? 0
     if (ifVersion !== null && ifVersion !== current) return { kind: 'conflict', version: current }
 
     // The same file again changes nothing, but is pushed again: it heals a pool that missed it.
-    const changed = this.#row(null)?.yaml !== yaml
+    const before = this.#current
+    const changed = newest?.yaml !== yaml
     const version = changed ? current + 1 : current
-    if (changed) {
-      const { models, pools } = checked.fleet
-      this.#store(version, yaml, Object.keys(models), Object.keys(pools).length)
-      this.#current = this.#compile(yaml, version)
-    }
+    if (changed) this.#current = this.#store(version, yaml, checked.fleet)
     return { kind: 'applied', version, changed, pools: await this.#push(before) }
   }
 
   async versions(): Promise<readonly VersionEntry[]> {
     return this.ctx.storage.sql
-      .exec<Omit<Row, 'yaml'>>(
-        'SELECT version, at, models, pools FROM versions ORDER BY version DESC',
-      )
+      .exec<VersionRow>('SELECT version, at, models, pools FROM versions ORDER BY version DESC')
       .toArray()
   }
 
-  async file(version: number | null): Promise<Row | null> {
-    return this.#row(version)
+  async file(version: number | null): Promise<(VersionEntry & { yaml: string }) | null> {
+    const row = this.#row(version)
+    if (!row) return null
+    const { compiled: _, ...entry } = row
+    return entry
   }
 
   /** Sends every pool its part. One that left the fleet gets an empty pool, and drains. */
@@ -98,38 +106,46 @@ export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
     }
   }
 
-  #store(version: number, yaml: string, models: readonly string[], pools: number): void {
+  #store(version: number, yaml: string, fleet: FleetFile): Compiled {
     const now = Date.now()
     const { sql } = this.ctx.storage
-    this.ctx.storage.transactionSync(() => {
+    const models = Object.keys(fleet.models)
+    return this.ctx.storage.transactionSync(() => {
+      const seconds = Math.floor(now / 1000)
+      for (const name of models) {
+        sql.exec('INSERT OR IGNORE INTO models (name, created) VALUES (?, ?)', name, seconds)
+      }
+      const compiled = compileFleet(fleet, version, this.#created())
       sql.exec(
-        'INSERT INTO versions (version, at, models, pools, yaml) VALUES (?, ?, ?, ?, ?)',
+        'INSERT INTO versions (version, at, models, pools, yaml, compiled) VALUES (?, ?, ?, ?, ?, ?)',
         version,
         now,
         models.length,
-        pools,
+        Object.keys(fleet.pools).length,
         yaml,
+        JSON.stringify(compiled),
       )
-      for (const name of models) {
-        sql.exec(
-          'INSERT OR IGNORE INTO models (name, created) VALUES (?, ?)',
-          name,
-          Math.floor(now / 1000),
-        )
-      }
+      return compiled
     })
   }
 
-  #compile(yaml: string, version: number): Compiled | null {
+  /**
+   * A stored version, by this release's reading of its file. One that an older release took may be
+   * invalid by now: then what that release made of it goes on.
+   */
+  #compiled({ yaml, version, compiled }: Row): Compiled {
     const checked = checkFleet(yaml)
-    // A file of an older release may have become invalid: routing goes on with what pools and Workers hold.
-    if (!checked.ok) return null
-    const created: Record<string, number> = {}
+    return checked.ok
+      ? compileFleet(checked.fleet, version, this.#created())
+      : (JSON.parse(compiled) as Compiled)
+  }
+
+  /** When each model was first named, in Unix seconds. */
+  #created(): Record<string, number> {
     const rows = this.ctx.storage.sql.exec<{ name: string; created: number }>(
       'SELECT * FROM models',
     )
-    for (const { name, created: at } of rows) created[name] = at
-    return compileFleet(checked.fleet, version, created)
+    return Object.fromEntries(rows.toArray().map(({ name, created }) => [name, created]))
   }
 
   #row(version: number | null): Row | null {
@@ -141,6 +157,8 @@ export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
     return rows.toArray()[0] ?? null
   }
 }
+
+type VersionRow = Pick<Row, 'version' | 'at' | 'models' | 'pools'>
 
 /** A pool's part of a version, and the object it is for: a pool that moves has another object. */
 interface PoolPart {

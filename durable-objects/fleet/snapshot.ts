@@ -24,6 +24,11 @@ export interface Target {
 }
 
 export interface InstanceConfig extends Target {
+  /**
+   * Which process this is: its address on the site, or its URL, and the model it must serve. Should
+   * any of it change, it is another process, with no health and no requests yet.
+   */
+  readonly process: string
   /** Most requests in flight at once. */
   readonly slots: number
   readonly weight: number

@@ -93,8 +93,13 @@ async function entranceCheck(
     prompt: 'ping',
     max_tokens: 1,
   })
-  await token.body?.cancel()
   if (!token.ok) throw new Unwell(fault('one token of /v1/completions', token))
+  const { choices } = await token.json<{ choices?: readonly { finish_reason?: unknown }[] }>()
+  const reason = choices?.[0]?.finish_reason ?? 'none'
+  // A vLLM that is shutting down answers 200 and `abort`.
+  if (reason === 'none' || reason === 'abort') {
+    throw new Unwell(`one token of /v1/completions ended with finish_reason ${reason}`)
+  }
   return { kind: 'well' }
 }
 
@@ -115,6 +120,6 @@ function fault(what: string, { status, headers }: Response): string {
 function inWords(cause: unknown): string {
   if (!(cause instanceof Error)) return String(cause)
   if (cause.name === 'TimeoutError') return 'no answer in time'
-  if (cause instanceof SyntaxError) return '/v1/models is not JSON'
+  if (cause instanceof SyntaxError) return 'an answer that is not JSON'
   return cause.message
 }

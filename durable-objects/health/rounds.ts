@@ -24,12 +24,15 @@ export interface RoundsDeps {
 interface Chart {
   health: Health
   gauges: Gauges
-  underway: boolean
+  /** In a lane, or about to be. */
+  waiting: boolean
 }
 
 /** Looks at every instance in turn and keeps what was seen. Knows health, not load. */
 export class Rounds {
   readonly #deps: RoundsDeps
+  readonly #wellLanes = new Lanes(WELL_LANES)
+  readonly #sickLanes = new Lanes(SICK_LANES)
   readonly #charts = new WeakMap<Patient, Chart>()
 
   constructor(deps: RoundsDeps) {
@@ -49,30 +52,24 @@ export class Rounds {
     this.#chart(patient).health = health
   }
 
-  /** One look at everyone who is not being looked at already. Resolves when all are back. */
+  /** One look at everyone who is not waiting for one already. Resolves when all are back. */
   async make(patients: Iterable<Patient>, config: HealthConfig): Promise<void> {
-    const well: Patient[] = []
-    const sick: Patient[] = []
+    const looks: Promise<void>[] = []
     for (const patient of patients) {
       const chart = this.#chart(patient)
-      if (chart.underway) continue
-      const fit = chart.health.state === 'ready' && chart.health.run === 0
-      ;(fit ? well : sick).push(patient)
+      if (chart.waiting) continue
+      chart.waiting = true
+      const well = chart.health.state === 'ready' && chart.health.run === 0
+      const lanes = well ? this.#wellLanes : this.#sickLanes
+      looks.push(lanes.run(() => this.#visit(patient, chart, config)))
     }
-    await Promise.all([
-      atMost(WELL_LANES, well, (patient) => this.#visit(patient, config)),
-      atMost(SICK_LANES, sick, (patient) => this.#visit(patient, config)),
-    ])
+    await Promise.all(looks)
   }
 
-  async #visit(patient: Patient, config: HealthConfig): Promise<void> {
-    const chart = this.#chart(patient)
-    chart.underway = true
-    const { reading, running, waiting } = await this.#deps.look(
-      patient.config,
-      needsEntrance(chart.health),
-    )
-    chart.underway = false
+  async #visit(patient: Patient, chart: Chart, config: HealthConfig): Promise<void> {
+    const entrance = needsEntrance(chart.health)
+    const { reading, running, waiting } = await this.#deps.look(patient.config, entrance)
+    chart.waiting = false
     chart.gauges = { running, waiting }
     const before = chart.health.state
     chart.health = next(chart.health, reading, config, this.#deps.now())
@@ -85,7 +82,7 @@ export class Rounds {
       chart = {
         health: starting(this.#deps.now()),
         gauges: { running: null, waiting: null },
-        underway: false,
+        waiting: false,
       }
       this.#charts.set(patient, chart)
     }
@@ -93,15 +90,26 @@ export class Rounds {
   }
 }
 
-/** Runs `work` over `items` with at most `lanes` under way. */
-async function atMost<T>(
-  lanes: number,
-  items: readonly T[],
-  work: (item: T) => Promise<void>,
-): Promise<void> {
-  const queue = items.values()
-  const lane = async (): Promise<void> => {
-    for (const item of queue) await work(item)
+/** So many at once, the rest in their order; rounds that overlap share the same lanes. */
+class Lanes {
+  readonly #count: number
+  readonly #queue: (() => Promise<void>)[] = []
+  #busy = 0
+
+  constructor(count: number) {
+    this.#count = count
   }
-  await Promise.all(Array.from({ length: Math.min(lanes, items.length) }, lane))
+
+  run(work: () => Promise<void>): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.#queue.push(() => work().finally(resolve))
+    if (this.#busy < this.#count) void this.#drive()
+    return promise
+  }
+
+  async #drive(): Promise<void> {
+    this.#busy++
+    for (let work = this.#queue.shift(); work; work = this.#queue.shift()) await work()
+    this.#busy--
+  }
 }

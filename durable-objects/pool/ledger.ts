@@ -24,8 +24,11 @@ export interface Seat {
   draining: boolean
   readonly leases: Map<LeaseId, Lease>
   lastTurn: number
-  /** Requests the engine had when this object woke, while their owners may still re-attach; else 0. */
-  floor: number
+  /**
+   * Requests the engine had when this object woke, while their owners may still re-attach; else 0.
+   * @example the engine had 5, 2 of their owners are back, 3 are new: 8 in flight, not 5
+   */
+  presumed: number
 }
 
 export type Decision =
@@ -102,24 +105,14 @@ export class Ledger {
   /** Takes the fleet's word on what exists. Nothing running is cut: what left the file drains. */
   configure(instances: readonly InstanceConfig[], policy: PolicyName): void {
     this.#policy = policy
-    const named = new Set(instances.map(({ instance }) => instance))
+    const wanted = new Map(instances.map((config) => [config.instance, config]))
     for (const [id, seat] of this.#seats) {
-      if (!named.has(id)) this.#leave(id, seat)
+      if (wanted.get(id)?.process !== seat.config.process) this.#leave(id, seat)
     }
-    for (const config of instances) {
-      const seat = this.#seats.get(config.instance)
-      if (seat && sameProcess(seat.config, config)) {
-        seat.config = config
-        continue
-      }
-      if (seat) this.#leave(config.instance, seat)
-      this.#seats.set(config.instance, {
-        config,
-        draining: false,
-        leases: new Map(),
-        lastTurn: 0,
-        floor: 0,
-      })
+    for (const [id, config] of wanted) {
+      const seat = this.#seats.get(id) ?? this.#comesBack(config) ?? newSeat(config)
+      seat.config = config
+      this.#seats.set(id, seat)
     }
   }
 
@@ -143,24 +136,29 @@ export class Ledger {
   /** Takes back what was held before a reset. Not refused for want of slots: it runs there already. */
   reattach({ instance, request, remainingMs }: Holding): LeaseId | null {
     const seat = this.#seats.get(instance)
-    return seat ? this.#hold(seat, { request, remainingMs, reattached: true }) : null
+    if (!seat) return null
+    // Held already, should the caller have been mistaken about the reset: one request is one slot.
+    for (const [lease, held] of seat.leases) if (held.request === request) this.#drop(lease, seat)
+    return this.#hold(seat, { request, remainingMs, reattached: true })
   }
 
   /**
    * After a reset: how many requests each engine has whose owners may yet re-attach. Until then no
    * more than slots minus that number is granted.
    */
-  expectOwners(floorOf: (seat: Seat) => number): void {
-    for (const seat of this.#seats.values()) seat.floor = floorOf(seat)
+  expectOwners(presumedOf: (seat: Seat) => number): void {
+    for (const seat of this.#seats.values()) seat.presumed = presumedOf(seat)
   }
 
   /** Gives a slot back. Only the first call counts, so that dropping a settled lease is harmless. */
   release(lease: LeaseId, { ending }: Pick<Settlement, 'ending'>): void {
     const seat = this.#holders.get(lease)
     if (!seat) return
-    this.#holders.delete(lease)
-    seat.leases.delete(lease)
-    this.#ended[ending]++
+    // It was among those the engine had at boot: one fewer of them is left.
+    if (seat.leases.get(lease)?.reattached && seat.presumed > 0) seat.presumed--
+    this.#drop(lease, seat)
+    // A newer Worker may know endings that this release does not.
+    this.#ended[Object.hasOwn(this.#ended, ending) ? ending : 'lost']++
     if (seat.draining && seat.leases.size === 0) this.#leaving.delete(seat)
   }
 
@@ -178,11 +176,11 @@ export class Ledger {
    * Requests that count against a seat's slots. While the engine's own count at boot stands in for
    * owners that have not re-attached yet, whichever of the two is larger counts.
    */
-  inFlight({ floor, leases }: Seat): number {
-    if (floor === 0) return leases.size
+  inFlight({ presumed, leases }: Seat): number {
+    if (presumed === 0) return leases.size
     let reattached = 0
     for (const lease of leases.values()) if (lease.reattached) reattached++
-    return leases.size - reattached + Math.max(reattached, floor)
+    return leases.size - reattached + Math.max(reattached, presumed)
   }
 
   #candidate(seat: Seat): Candidate {
@@ -203,6 +201,22 @@ export class Ledger {
     return lease
   }
 
+  #drop(lease: LeaseId, seat: Seat): void {
+    this.#holders.delete(lease)
+    seat.leases.delete(lease)
+  }
+
+  /** A process that left the fleet, still has requests, and is named again. */
+  #comesBack({ process }: InstanceConfig): Seat | undefined {
+    for (const seat of this.#leaving) {
+      if (seat.config.process !== process) continue
+      this.#leaving.delete(seat)
+      seat.draining = false
+      return seat
+    }
+    return undefined
+  }
+
   #leave(id: string, seat: Seat): void {
     seat.draining = true
     this.#seats.delete(id)
@@ -210,5 +224,10 @@ export class Ledger {
   }
 }
 
-/** Slots and weight may change under a running instance; its address may not. */
-const sameProcess = (a: InstanceConfig, b: InstanceConfig): boolean => a.base === b.base
+const newSeat = (config: InstanceConfig): Seat => ({
+  config,
+  draining: false,
+  leases: new Map(),
+  lastTurn: 0,
+  presumed: 0,
+})

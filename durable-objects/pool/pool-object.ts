@@ -1,5 +1,5 @@
 import { DurableObject } from 'cloudflare:workers'
-import type { PoolConfig } from '../fleet/snapshot.ts'
+import type { HealthConfig, PoolConfig } from '../fleet/snapshot.ts'
 import { secretsOf } from '../fleet/target.ts'
 import { look } from '../health/probe.ts'
 import { Rounds } from '../health/rounds.ts'
@@ -25,8 +25,14 @@ const IDLE_MS = 10 * 60_000
 /** Instances that have not been ready yet are looked at this often at first, so that a start is quick. */
 const EAGER_MS = 1_000
 const EAGER_FOR_MS = 60_000
+/** A grant reaches its engine's count within this, in milliseconds. */
+const ON_THE_WAY_MS = 250
 /** How long owners of streams have to re-attach after a reset; until then the engines' counts stand in. */
 const SETTLE_MS = 5_000
+/** Readings older than this many rounds are not believed. */
+const STALE_LOOKS = 4
+/** How long the fleet object may take to hand out a configuration, in milliseconds. */
+const PULL_MS = 3_000
 /** `retry-after` when every slot is taken, in seconds. */
 const RETRY_AFTER_S = 1
 
@@ -38,11 +44,13 @@ export interface PoolEnv {
 export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
   readonly #ledger = new Ledger(Date.now, (seat) => this.#stateOf(seat))
   readonly #rounds: Rounds
-  readonly #bornAt = Date.now()
   #config: PoolConfig | null = null
   #lastAsked = Date.now()
-  /** True while the alarm keeps the readings fresh. */
-  #awake = false
+  /** When the last round of looks began; -Infinity before the first, and after a rest. */
+  #lookedAt = -Infinity
+  /** True in a new life of an object that had one before, until the engines have been asked. */
+  #forgetful = false
+  #eagerUntil = Date.now() + EAGER_FOR_MS
   #waking: Promise<void> | null = null
 
   constructor(ctx: DurableObjectState, env: PoolEnv) {
@@ -58,13 +66,16 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
       onChange: () => this.#saveHealth(),
     })
     const config = ctx.storage.kv.get<PoolConfig>('config')
-    if (config) this.#adopt(config)
+    if (!config) return
+    this.#adopt(config)
+    this.#forgetful = true
   }
 
   // Nothing is stored and, once awake, nothing awaited: a slot costs one round trip and no more.
   async acquire(demand: Demand): Promise<Acquired> {
     this.#lastAsked = Date.now()
-    if (!this.#awake || demand.fleet > this.#version) await this.#wake(demand.fleet)
+    const ready = this.#fit && !this.#waking && demand.fleet <= this.#version
+    if (!ready) await this.#wake(demand.fleet)
     if (!this.#config) return { kind: 'none-ready', why: ['this pool is in no fleet version'] }
     if (demand.fleet < this.#version) return { kind: 'stale', version: this.#version }
 
@@ -96,14 +107,15 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
       this.ctx.storage.kv.put('config', config)
       this.#adopt(config)
       this.#lastAsked = Date.now()
+      this.#eagerUntil = Date.now() + EAGER_FOR_MS
       // Not waited for: taking a version must not wait for the slowest instance.
-      this.ctx.waitUntil(this.#awake ? this.#look() : this.#wake(config.version))
+      this.ctx.waitUntil(this.#fit ? this.#look() : this.#wake(config.version))
     }
     return { version: this.#version }
   }
 
   async status(): Promise<PoolStatus> {
-    if (!this.#awake && this.#config) await this.#wake(this.#version)
+    if (!this.#fit && this.#config) await this.#wake(this.#version)
     return {
       contract: CONTRACT_VERSION,
       pool: this.#config?.pool ?? '',
@@ -118,16 +130,28 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
   override async alarm(): Promise<void> {
     this.#ledger.sweep()
     const idle = Date.now() - this.#lastAsked > IDLE_MS && this.#ledger.size === 0
-    if (idle) this.#awake = false
-    else await (this.#awake ? this.#look() : this.#wake(this.#version))
+    if (idle) this.#lookedAt = -Infinity
+    else await (this.#lookedAt === -Infinity ? this.#wake(this.#version) : this.#look())
   }
 
-  /** One round of looks. The next alarm is set first, so that nothing a look does can end the rounds. */
+  /** Whether the readings are fresh: an alarm may be late, and a pool at rest has none. */
+  get #fit(): boolean {
+    const everyMs = this.#config?.health.everyMs ?? 0
+    return Date.now() - this.#lookedAt < STALE_LOOKS * Math.max(everyMs, EAGER_MS)
+  }
+
+  /** Begins a round of looks that nobody waits for, so that a hung instance holds up nothing. */
   async #look(): Promise<void> {
-    if (!this.#config || this.#config.instances.length === 0) return
+    const { over } = await this.#startRound()
+    this.ctx.waitUntil(over)
+  }
+
+  /** The next alarm is set first, so that nothing a look does can end the rounds. */
+  async #startRound(): Promise<{ readonly over: Promise<void> }> {
+    if (!this.#config || this.#config.instances.length === 0) return { over: Promise.resolve() }
     await this.ctx.storage.setAlarm(Date.now() + this.#pauseMs(this.#config))
-    // The object lives as long as calls are under way; the alarm itself must not wait for a hung one.
-    this.ctx.waitUntil(this.#rounds.make(this.#ledger.seats, this.#config.health))
+    this.#lookedAt = Date.now()
+    return { over: this.#rounds.make(this.#ledger.seats, this.#config.health) }
   }
 
   /**
@@ -144,19 +168,32 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
 
   async #prepare(fleet: number): Promise<void> {
     if (this.#version < fleet) await this.#pull()
-    if (this.#awake || !this.#config) return
-    await this.ctx.storage.setAlarm(Date.now() + this.#pauseMs(this.#config))
-    const { health } = this.#config
-    await Promise.race([
-      this.#rounds.make(this.#ledger.seats, health),
-      new Promise((resolve) => setTimeout(resolve, health.timeoutMs)),
-    ])
-    this.#ledger.expectOwners((seat) => {
+    if (this.#fit || !this.#config) return
+    const round = this.#startRound().then(({ over }) => over)
+    await Promise.race([round, pause(this.#config.health.timeoutMs)])
+    if (!this.#forgetful) return
+    this.#forgetful = false
+    await this.#presumeOrphans(this.#config.health)
+  }
+
+  /**
+   * After a reset: requests that the engines have and this object has forgotten. Looks twice where
+   * there are any, since grants of the moment before may still be on their way to their engine.
+   */
+  async #presumeOrphans(health: HealthConfig): Promise<void> {
+    const engineHas = (seat: Seat): number => {
       const { running, waiting } = this.#rounds.gauges(seat)
       return (running ?? 0) + (waiting ?? 0)
-    })
+    }
+    this.#ledger.expectOwners(engineHas)
+    const busy = [...this.#ledger.seats].some((seat) => seat.presumed > 0)
+    if (busy) {
+      await pause(ON_THE_WAY_MS)
+      const again = this.#rounds.make(this.#ledger.seats, health)
+      await Promise.race([again, pause(health.timeoutMs)])
+      this.#ledger.expectOwners((seat) => Math.max(seat.presumed, engineHas(seat)))
+    }
     setTimeout(() => this.#ledger.expectOwners(() => 0), SETTLE_MS)
-    this.#awake = true
   }
 
   /** A push has not arrived here (or never was one, for a new object): ask the fleet object. */
@@ -164,10 +201,14 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
     const { name } = this.ctx.id
     if (name === undefined) return
     const fleet = this.env.FLEET.getByName(FLEET_NAME) as FleetRpc
-    const config = await fleet.poolConfig(poolOfObjectName(name))
-    if (!config) return
-    this.ctx.storage.kv.put('config', config)
-    this.#adopt(config)
+    const asked = fleet.poolConfig(poolOfObjectName(name))
+    try {
+      const config = await Promise.race([asked, pause(PULL_MS)])
+      if (config) await this.configure(config)
+    } catch (cause) {
+      // With the fleet object out of reach, what this one knows goes on serving.
+      if (!this.#config) throw cause
+    }
   }
 
   /** Fleet version this object decides by; 0 when it has none yet. */
@@ -180,14 +221,14 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
     this.#ledger.configure(config.instances, config.policy)
     const known = this.ctx.storage.kv.get<Record<string, Health>>('health') ?? {}
     for (const seat of this.#ledger.seats) {
-      const health = known[seat.config.base]
+      const health = known[seat.config.process]
       if (health && this.#rounds.health(seat).state === 'starting')
         this.#rounds.remember(seat, health)
     }
   }
 
   #pauseMs({ health }: PoolConfig): number {
-    const young = Date.now() - this.#bornAt < EAGER_FOR_MS
+    const young = Date.now() < this.#eagerUntil
     const eager = young && [...this.#ledger.seats].some((seat) => this.#stateOf(seat) !== 'ready')
     return eager ? Math.min(EAGER_MS, health.everyMs) : health.everyMs
   }
@@ -218,7 +259,12 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
 
   #saveHealth(): void {
     const known: Record<string, Health> = {}
-    for (const seat of this.#ledger.seats) known[seat.config.base] = this.#rounds.health(seat)
+    for (const seat of this.#ledger.seats) known[seat.config.process] = this.#rounds.health(seat)
     this.ctx.storage.kv.put('health', known)
   }
 }
+
+const pause = (ms: number): Promise<null> =>
+  new Promise((resolve) => {
+    setTimeout(resolve, ms, null)
+  })

@@ -98,13 +98,21 @@ export async function onlyRequest(sim: Sim): Promise<RequestRecord> {
 export const inFlight = ({ instances }: PoolStatus): number =>
   instances.reduce((sum, instance) => sum + instance.inFlight, 0)
 
-/** Most requests of one simulator that were under way at the same moment, by its own record. */
-export function mostAtOnce(records: readonly RequestRecord[]): number {
+/**
+ * Most requests of one simulator that were under way at the same moment, by its own record.
+ * @param newsMs how long the news that a client has left may be on its way, in milliseconds: for that
+ *   long a request that was aborted no longer counts, since its slot has been given back already
+ */
+export function mostAtOnce(records: readonly RequestRecord[], newsMs = 0): number {
   const steps = records
-    .flatMap(({ arrivedAt, endedAt, socketClosedAt }) => [
-      { at: arrivedAt, step: 1 },
-      { at: endedAt ?? socketClosedAt ?? Infinity, step: -1 },
-    ])
+    .flatMap(({ arrivedAt, endedAt, socketClosedAt, outcome }) => {
+      const end = endedAt ?? socketClosedAt ?? Infinity
+      const gone = outcome === 'aborted' ? Math.max(arrivedAt, end - newsMs) : end
+      return [
+        { at: arrivedAt, step: 1 },
+        { at: gone, step: -1 },
+      ]
+    })
     // Times are whole milliseconds: within one, an end is taken to come before the next beginning.
     .sort((a, b) => a.at - b.at || a.step - b.step)
   let now = 0

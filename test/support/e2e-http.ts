@@ -11,6 +11,8 @@ export interface Sent {
   /** Say how long the body is (default), or send it in chunks. */
   readonly chunked?: boolean
   readonly signal?: AbortSignal
+  /** Connections to use again; without one, each request has a connection of its own. */
+  readonly agent?: http.Agent
 }
 
 /** One read of the socket's body part. */
@@ -45,7 +47,8 @@ export interface Open {
 
 /** Sends one request on a connection of its own and resolves with the head of its answer. */
 export function open(url: string, sent: Sent = {}): Promise<Open> {
-  const { method = sent.body === undefined ? 'GET' : 'POST', body, signal, chunked = false } = sent
+  const { body, signal, chunked = false, agent = false } = sent
+  const method = sent.method ?? (body === undefined ? 'GET' : 'POST')
   const text = typeof body === 'object' ? JSON.stringify(body) : body
   const headers = Object.fromEntries(
     Object.entries({
@@ -56,7 +59,7 @@ export function open(url: string, sent: Sent = {}): Promise<Open> {
   )
   return new Promise((resolve, reject) => {
     let answered = false
-    const request = http.request(url, { method, headers, agent: false, ...(signal && { signal }) })
+    const request = http.request(url, { method, headers, agent, ...(signal && { signal }) })
     // A server that refuses a body early may close while it is still being written.
     request.on('error', (error) => (answered ? undefined : reject(error)))
     request.once('response', (response) => {

@@ -9,8 +9,14 @@ export const poolRoutes = new Hono<AppEnv>()
 
 poolRoutes.get('/', async (c) => {
   const { pools } = await fleetNow(c.env)
-  const statuses = await Promise.all(Object.values(pools).map((pool) => statusOf(c.env, pool)))
-  return c.json({ pools: statuses })
+  const asked = Object.values(pools)
+  const answers = await Promise.allSettled(asked.map((pool) => statusOf(c.env, pool)))
+  // One pool out of reach must not hide the others: that is when an operator looks.
+  const unreachable = asked.filter((_, i) => answers[i]?.status === 'rejected')
+  return c.json({
+    pools: answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : [])),
+    unreachable: unreachable.map(({ pool }) => pool),
+  })
 })
 
 poolRoutes.get('/:pool', async (c) => {

@@ -1,4 +1,5 @@
 import { Hono } from 'hono'
+import type { TenantRpc } from '../../durable-objects/tenant/contract.ts'
 import { TENANT_ID } from '../../durable-objects/tenant/keys.ts'
 import { tenantObject, type AppEnv } from '../env.ts'
 import { reach, reachOnce, Refusal } from '../refusal.ts'
@@ -20,7 +21,8 @@ tenantRoutes.post('/', async (c) => {
 
 tenantRoutes.get('/:tenant/keys', async (c) => {
   const tenant = c.req.param('tenant')
-  const keys = await reach(ACCOUNT_SERVICE, () => existing(c.env, tenant).keys())
+  const object = existing(c.env, tenant)
+  const keys = await reach(ACCOUNT_SERVICE, () => object().keys())
   if (!keys) throw noTenant(tenant)
   return c.json({ keys })
 })
@@ -31,9 +33,8 @@ tenantRoutes.post('/:tenant/keys', async (c) => {
   if (name !== undefined && name !== null && typeof name !== 'string') {
     throw new Refusal('invalid_value', 'A key\'s "name" must be a string.', { param: 'name' })
   }
-  const created = await reachOnce(ACCOUNT_SERVICE, () =>
-    existing(c.env, tenant).createKey(name ?? null),
-  )
+  const object = existing(c.env, tenant)
+  const created = await reachOnce(ACCOUNT_SERVICE, () => object().createKey(name ?? null))
   if (created.kind === 'no-tenant') throw noTenant(tenant)
   return c.json({ key: created.key, tenant, ...created.entry }, 201)
 })
@@ -41,16 +42,16 @@ tenantRoutes.post('/:tenant/keys', async (c) => {
 tenantRoutes.delete('/:tenant/keys/:id', async (c) => {
   const { tenant, id } = c.req.param()
   const object = existing(c.env, tenant)
-  const entry = await reach(ACCOUNT_SERVICE, () => object.revokeKey(id))
+  const entry = await reach(ACCOUNT_SERVICE, () => object().revokeKey(id))
   if (entry) return c.json(entry)
-  if (!(await reach(ACCOUNT_SERVICE, () => object.keys()))) throw noTenant(tenant)
+  if (!(await reach(ACCOUNT_SERVICE, () => object().keys()))) throw noTenant(tenant)
   throw new Refusal('key_not_found', `Tenant "${tenant}" has no key "${id}".`)
 })
 
-/** The object of a tenant that may exist: a name that cannot be one is refused without a call. */
-function existing(env: Env, tenant: string): ReturnType<typeof tenantObject> {
+/** Stubs for a tenant that may exist: a name that cannot be one is refused without a call. */
+function existing(env: Env, tenant: string): () => TenantRpc {
   if (!TENANT_ID.test(tenant)) throw noTenant(tenant)
-  return tenantObject(env, tenant)
+  return () => tenantObject(env, tenant)
 }
 
 const noTenant = (tenant: string): Refusal =>

@@ -1,18 +1,23 @@
 import type { Json } from '../ingress/endpoints.ts'
 
 /**
- * Makes one JSON answer of all the data frames of a stream, the end mark left out.
+ * Makes one JSON answer of all the data frames of a stream, the end mark left out, and the request
+ * that was answered.
  *
  * The result is vLLM's own unstreamed answer, field by field and in its order (0.32; the recorded
  * answers are in test/fixtures). What a stream cannot carry is null there as well unless the request
  * asked for it, and a request that asks for it is not streamed.
  */
-export type Assemble = (frames: readonly Json[]) => Json
+export type Assemble = (frames: readonly Json[], request: Json) => Json
 
-export const assembleChat: Assemble = (frames) => {
+export const assembleChat: Assemble = (frames, { tool_choice: toolChoice }) => {
+  const forced = isObject(toolChoice) || toolChoice === 'required'
   const choices = eachChoice(frames).map(({ index, parts }) => ({
     index,
-    message: message(parts.map(({ delta }) => (isObject(delta) ? delta : {}))),
+    message: message(
+      parts.map(({ delta }) => (isObject(delta) ? delta : {})),
+      forced,
+    ),
     logprobs: chatLogprobs(parts),
     finish_reason: last(parts, 'finish_reason'),
     stop_reason: last(parts, 'stop_reason'),
@@ -89,12 +94,13 @@ function eachChoice(frames: readonly Json[]): Choice[] {
   return [...byIndex].map(([index, parts]) => ({ index, parts })).sort((a, b) => a.index - b.index)
 }
 
-function message(deltas: readonly Json[]): Json {
+/** @param forced the request left the model no choice but to call a tool */
+function message(deltas: readonly Json[], forced: boolean): Json {
   const content = text(deltas, 'content')
   const reasoning = text(deltas, 'reasoning') || text(deltas, 'reasoning_content')
   const calls = toolCalls(deltas)
-  // No text is null beside a tool call or a thought, and '' where the model had nothing to say.
-  const silent = content === '' && (calls.length > 0 || reasoning !== '')
+  // No text is null beside a thought or a call of the model's own choice, and '' everywhere else.
+  const silent = content === '' && !forced && (calls.length > 0 || reasoning !== '')
   return {
     role: last(deltas, 'role') ?? 'assistant',
     content: silent ? null : content,

@@ -64,17 +64,24 @@ export async function openStream(
 export async function collect(
   response: Response,
   { endpoint, naming, watchdog }: Reading,
+  request: Json,
 ): Promise<Whole | Rejection | Fault> {
   const notStream = await checkStream(response, naming)
   if (notStream) return notStream
 
+  if (!response.body) return fault('an empty body')
+
   const splitter = new FrameSplitter()
   const frames: Json[] = []
-  for await (const bytes of response.body ?? []) {
-    for (const data of splitter.push(bytes)) {
+  const reader = response.body.getReader()
+  for (let read = await reader.read(); !read.done; read = await reader.read()) {
+    for (const data of splitter.push(read.value)) {
       if (data === null) continue
       watchdog.heard()
-      if (data === END) return whole(endpoint.assemble(frames))
+      if (data === END) {
+        await readOut(reader)
+        return whole(endpoint.assemble(frames, request))
+      }
       const frame = parse(data)
       if (!frame) return fault('a frame that is not JSON')
       const meaning = endpoint.meaning(frame)
@@ -84,6 +91,20 @@ export async function collect(
     }
   }
   return fault('the stream ended early')
+}
+
+/** How long the end of a body may take after its end mark, in milliseconds. */
+const READ_OUT_MS = 500
+
+/** Reads past the end mark to the body's own end: left early, a body takes its connection with it. */
+async function readOut(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<void> {
+  const giveUp = setTimeout(() => void reader.cancel().catch(() => undefined), READ_OUT_MS)
+  try {
+    while (!(await reader.read()).done);
+  } catch {
+    // The answer is whole already.
+  }
+  clearTimeout(giveUp)
 }
 
 /** For what a stream cannot carry: vLLM's own JSON, passed as it is. */
@@ -129,7 +150,11 @@ function opening(
 
 const fault = (reason: string): Fault => ({ kind: 'fault', reason, message: null })
 
-function whole(body: Json): Whole {
+/** Every choice must say why it ended: an end mark alone proves nothing about them. */
+function whole(body: Json): Whole | Fault {
+  const choices: readonly unknown[] = Array.isArray(body['choices']) ? body['choices'] : []
+  const ended = choices.every((choice) => (choice as Json)['finish_reason'] !== null)
+  if (choices.length === 0 || !ended) return fault('the stream ended without a finish_reason')
   return { kind: 'whole', json: JSON.stringify(body), usage: usageOf(body) }
 }
 

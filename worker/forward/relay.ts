@@ -1,9 +1,9 @@
+import type { Ending } from '../../durable-objects/pool/contract.ts'
 import { errorBody } from '../refusal.ts'
-import type { Opened } from './open.ts'
 import { joined } from './frames.ts'
+import type { Opened } from './open.ts'
 import { Tail, type LastWords, type Proof } from './tail.ts'
 import type { Watchdog } from './watchdog.ts'
-import type { Ending } from '../../durable-objects/pool/contract.ts'
 
 /** How a relayed stream ended, and what its last frames said. */
 export interface Relayed {
@@ -19,9 +19,11 @@ export interface RelayOptions {
   readonly tenantLeft: () => boolean
   readonly abortUpstream: () => void
   readonly watchdog: Watchdog
+  /** Called once, when the instance has nothing more to do: its slot is free, even if the tenant reads on. */
+  readonly onUpstreamEnd: (relayed: Relayed) => void
 }
 
-/** Room for one look at what has gone by; more than a second of most streams, or as much as a busy one fills. */
+/** Room for one look at what has gone by: enough for a second of most streams; a busy one gets more. */
 const SMALL_BYTES = 4 * 1024
 const LARGE_BYTES = 32 * 1024
 
@@ -29,41 +31,64 @@ const LARGE_BYTES = 32 * 1024
  * Carries a stream to the tenant, once its first content is in hand.
  *
  * No byte changes, so none enters JavaScript on its way: the runtime pipes one branch of a tee to
- * the tenant by itself, and the other branch is emptied when the watchdog looks, about once a second, to
- * see how the stream is doing and, at last, how it ended. An isolate entered per chunk costs two to three times the CPU of a
- * bare pass-through; this costs a fraction more than one (`npm run bench`).
+ * the tenant by itself, and the other branch is emptied when the watchdog looks, about once a
+ * second, to see how the stream is doing and, at last, how it ended. An isolate entered per chunk
+ * costs two to three times the CPU of a bare pass-through; this costs a fraction more than one
+ * (`npm run bench`).
  *
  * The order of the branches matters: only the second one of workerd's tee buffers exact copies.
  *
- * @returns how it ended; never rejects, because every ending is an answer
+ * @returns when the tenant's side is over as well; never rejects, because every ending is an answer
  */
-export async function relay(options: RelayOptions): Promise<Relayed> {
-  const { opened, tenant, tenantLeft, abortUpstream, watchdog } = options
+export async function relay(options: RelayOptions): Promise<void> {
+  const { opened, tenant, tenantLeft, abortUpstream, watchdog, onUpstreamEnd } = options
   const tail = new Tail()
   const [piped, watched] = opened.rest.tee()
   const drain = drainInto(tail, watched, watchdog)
   watchdog.alongside(() => void drain.some())
 
-  try {
-    await writeHeld(opened.held, tenant, tail)
-    await piped.pipeTo(tenant, { preventClose: true, preventAbort: true })
-  } catch {
-    // Upstream broke, the watchdog ended it, or the tenant left: the tail and two flags tell which.
-    abortUpstream() // before the drain below, which would else read a running stream to its end
-  }
-  watchdog.stop()
+  const piping = pipe(opened.held, piped, tenant, tail)
+  // Whichever is first: usually the pipe; a tenant who reads slowly is behind what has been drained.
+  const broken = (await Promise.race([piping, drain.end])) === 'broken'
+  if (broken) abortUpstream() // before the drain below, which would else read a running stream to its end
   await drain.all()
 
   const { proof, usage } = tail.read()
-  const ending = tenantLeft() ? 'client-left' : endingOf(proof, watchdog)
-  if (ending !== 'client-left') await finish(tenant, ending, tail)
-  return { ending, usage }
+  const ending = endingOf(proof, tenantLeft(), watchdog)
+  onUpstreamEnd({ ending, usage })
+
+  await piping
+  if (!tenantLeft()) await finish(tenant, ending, tail)
 }
 
-function endingOf(proof: Proof, { expired }: Watchdog): Ending {
+function endingOf(proof: Proof, tenantLeft: boolean, { expired }: Watchdog): Ending {
+  // What the instance has proven counts, also for a tenant who left with the last word in his hands.
   if (proof === 'whole') return 'done'
   if (proof === 'failed') return 'upstream-failed'
+  if (tenantLeft) return 'client-left'
   return expired === null ? 'truncated' : 'timed-out'
+}
+
+/** Sends what was read by hand, in one piece, and lets the runtime carry the rest. Never rejects. */
+async function pipe(
+  held: readonly Uint8Array[],
+  rest: ReadableStream<Uint8Array>,
+  tenant: WritableStream<Uint8Array>,
+  tail: Tail,
+): Promise<'over' | 'broken'> {
+  const bytes = joined(held)
+  tail.push(bytes)
+  const writer = tenant.getWriter()
+  try {
+    await writer.write(bytes)
+    writer.releaseLock()
+    await rest.pipeTo(tenant, { preventClose: true, preventAbort: true, preventCancel: true })
+    return 'over'
+  } catch {
+    // Upstream broke, the watchdog ended it, or the tenant left: the tail and two flags tell which.
+    writer.releaseLock()
+    return 'broken'
+  }
 }
 
 /**
@@ -76,8 +101,8 @@ async function finish(
   ending: Ending,
   tail: Tail,
 ): Promise<void> {
-  const writer = tenant.getWriter()
   try {
+    const writer = tenant.getWriter()
     if (ending === 'done' || ending === 'upstream-failed') return await writer.close()
     if (!tail.atBoundary) return await writer.abort(new Error('cut inside a frame'))
     await writer.write(errorFrame(ending))
@@ -102,22 +127,10 @@ function errorFrame(ending: Ending): Uint8Array {
   return new TextEncoder().encode(`data: ${JSON.stringify(body)}\n\n`)
 }
 
-/** Sends what was read by hand, in one piece, ahead of what is piped. */
-async function writeHeld(
-  held: readonly Uint8Array[],
-  tenant: WritableStream<Uint8Array>,
-  tail: Tail,
-): Promise<void> {
-  const bytes = joined(held)
-  tail.push(bytes)
-  const writer = tenant.getWriter()
-  await writer.write(bytes)
-  writer.releaseLock()
-}
-
 /** Takes what a branch has buffered, when told to, and shows it to the tail. */
 function drainInto(tail: Tail, branch: ReadableStream<Uint8Array>, watchdog: Watchdog) {
   const reader = branch.getReader({ mode: 'byob' })
+  const { promise: end, resolve: ends } = Promise.withResolvers<'drained'>()
   let buffer = new ArrayBuffer(SMALL_BYTES)
   let ended = false
   let busy: Promise<void> | null = null
@@ -136,11 +149,12 @@ function drainInto(tail: Tail, branch: ReadableStream<Uint8Array>, watchdog: Wat
       ended = true // what broke it is seen on the other branch as well
     }
     busy = null
+    if (ended) ends('drained')
   }
   /** A read that is still waiting is left waiting: asking for more would delay the tenant's branch. */
-  const some = (): Promise<void> => (busy ??= readOnce())
+  const some = (): Promise<void> => (ended ? end.then(() => {}) : (busy ??= readOnce()))
   const all = async (): Promise<void> => {
     while (!ended) await some()
   }
-  return { some, all }
+  return { some, all, end }
 }

@@ -76,6 +76,7 @@ export class Slot {
         const answer: Reattached & Partial<Disposable> = await this.#deps.reattach()
         if (answer.kind === 'gone') return
         if (this.#over) return answer[Symbol.dispose]?.()
+        this.#held[Symbol.dispose]?.()
         this.#held = answer
         void this.#watch(answer.lease)
         return

@@ -23,13 +23,15 @@ export interface LastWords {
   readonly usage: { readonly prompt: number; readonly completion: number } | null
 }
 
-/** Usage or an error, the end mark, and one to spare. */
+/** Usage, the end mark, and one to spare. */
 const LAST_FRAMES = 3
 
 /** Remembers the end of a stream it is shown piece by piece, at a constant cost per piece. */
 export class Tail {
   readonly #bytes = new Uint8Array(KEPT_BYTES)
   #length = 0
+  /** Whether the last line, still unfinished, is a comment. */
+  #midComment = false
 
   /** @returns whether the piece carries data; a comment proves that the line is open, not that the engine works */
   push(piece: Uint8Array): boolean {
@@ -38,7 +40,21 @@ export class Tail {
     this.#bytes.copyWithin(0, this.#length - stay, this.#length)
     this.#bytes.set(kept, stay)
     this.#length = stay + kept.byteLength
-    return carriesData(piece)
+    return this.#carriesData(piece)
+  }
+
+  #carriesData(piece: Uint8Array): boolean {
+    let data = false
+    let line = 0
+    if (this.#midComment) line = piece.indexOf(LF) + 1
+    if (this.#midComment && line === 0) return false
+    for (let end = piece.indexOf(LF, line); !data && end !== -1; end = piece.indexOf(LF, line)) {
+      data = !isIdle(piece[line])
+      line = end + 1
+    }
+    const lastLine = piece.lastIndexOf(LF) + 1
+    this.#midComment = piece[lastLine] === COLON
+    return data || (lastLine < piece.byteLength && !isIdle(piece[lastLine]))
   }
 
   /** Whether something may be written after what was sent: never into half a frame (L29b). */
@@ -51,24 +67,30 @@ export class Tail {
 
   /** What the last frames say. Looks at the bytes anew: ask once, at the end. */
   read(): LastWords {
-    const frames = this.#lastFrames()
-    const failed = frames.some(isError)
-    const whole = frames.at(-1) === END
-    return { proof: failed ? 'failed' : whole ? 'whole' : 'cut', usage: usageIn(frames) }
-  }
-
-  /** The data of the last frames in their order: usage or an error, then the end mark. */
-  #lastFrames(): string[] {
     const text = DECODER.decode(this.#bytes.subarray(0, this.#length))
-    const frames: string[] = []
-    for (let end = text.length; end > 0 && frames.length < LAST_FRAMES;) {
-      const start = Math.max(text.lastIndexOf('\n\n', end - 1), text.lastIndexOf('\n\r\n', end - 1))
-      const data = dataOf(text.slice(start + 1, end))
-      if (data !== null) frames.unshift(data)
-      end = start
-    }
-    return frames
+    const frames = lastFrames(text)
+    const whole = frames.at(-1) === END
+    const proof = BAD_NEWS.test(text) ? 'failed' : whole ? 'whole' : 'cut'
+    return { proof, usage: usageIn(frames) }
   }
+}
+
+/**
+ * An error frame, or a choice that the engine gave up, anywhere in the tail. Inside a JSON string the
+ * quotes would be escaped, so generated text can never look like either.
+ */
+const BAD_NEWS = /(?:^|\n)data: ?\{"error"|"finish_reason": ?"abort"/
+
+/** The data of the last frames in their order: usage, then the end mark. */
+function lastFrames(text: string): string[] {
+  const frames: string[] = []
+  for (let end = text.length; end > 0 && frames.length < LAST_FRAMES;) {
+    const start = Math.max(text.lastIndexOf('\n\n', end - 1), text.lastIndexOf('\n\r\n', end - 1))
+    const data = dataOf(text.slice(start + 1, end))
+    if (data !== null) frames.unshift(data)
+    end = start
+  }
+  return frames
 }
 
 function usageIn(frames: readonly string[]): LastWords['usage'] {
@@ -76,21 +98,13 @@ function usageIn(frames: readonly string[]): LastWords['usage'] {
   const usage = frame === undefined ? undefined : (parsed(frame)?.['usage'] as Json | undefined)
   const prompt = usage?.['prompt_tokens']
   const completion = usage?.['completion_tokens']
-  return typeof prompt === 'number' && typeof completion === 'number'
-    ? { prompt, completion }
-    : null
+  const counted = typeof prompt === 'number' && typeof completion === 'number'
+  return counted ? { prompt, completion } : null
 }
 
-function carriesData(piece: Uint8Array): boolean {
-  for (let line = 0; line < piece.byteLength; line = piece.indexOf(LF, line) + 1) {
-    const first = piece[line]
-    if (first !== COLON && first !== LF && first !== CR) return true
-    if (piece.indexOf(LF, line) === -1) return false
-  }
-  return false
-}
-
-const isError = (frame: string): boolean => frame.startsWith('{"error"') && parsed(frame) !== null
+/** The first byte of a comment or of an empty line: no data. */
+const isIdle = (first: number | undefined): boolean =>
+  first === COLON || first === LF || first === CR
 
 function parsed(frame: string): Json | null {
   try {

@@ -6,6 +6,8 @@ import type { Endpoint, Json } from '../ingress/endpoints.ts'
 export interface UpstreamCall {
   readonly path: string
   readonly body: string
+  /** What the tenant asked, as parsed. */
+  readonly asked: Json
   /** Whether vLLM is asked for a stream. */
   readonly streamed: boolean
   readonly headers: Readonly<Record<string, string>>
@@ -38,7 +40,13 @@ export function upstreamCall(
     const value = headers.get(name)
     if (value !== null) sent[name] = value
   }
-  return { path: endpoint.path, body: JSON.stringify(body), streamed, headers: sent }
+  return {
+    path: endpoint.path,
+    body: JSON.stringify(body),
+    asked: call.body,
+    streamed,
+    headers: sent,
+  }
 }
 
 /**

@@ -25,20 +25,23 @@ export interface Fault {
   readonly message: string | null
   /** True when the connection failed before a single byte of an answer. */
   readonly unreached?: boolean
+  /** True when a proxy on the way had waited too long. */
+  readonly late?: boolean
 }
 
 /** The refusals that are about the request itself. 404 is judged by its body. */
-const TENANTS_OWN = new Set([400, 408, 409, 411, 413, 415, 422, 501])
+const TENANTS_OWN = new Set([400, 411, 413, 415, 422, 501])
 
 /**
- * Whose fault an answer is that is not a 200. vLLM says it in four shapes (`facts` in
- * docs/architecture.md): an OpenAI error with an integer code, `{"error": "text"}`, FastAPI's
+ * Whose fault an answer is that is not a 200. vLLM says it in three shapes: an OpenAI error with an integer code, `{"error": "text"}`, FastAPI's
  * `{"detail": …}`, and whatever a proxy on the way makes up, HTML included.
  */
 export function judge(status: number, text: string, naming: Naming): Rejection | Fault {
   const said = readError(text)
   // Ours, the operator's or the way's: a bad node key, vLLM's key, an Access page. Never the tenant's 401.
-  if (!said) return { kind: 'fault', reason: `HTTP ${status} without a JSON error`, message: null }
+  const late = status === 504 && { late: true }
+  if (!said)
+    return { kind: 'fault', reason: `HTTP ${status} without a JSON error`, message: null, ...late }
 
   const message = discreet(said.message, naming)
   if (status === 404 && said.detail) {
@@ -49,7 +52,8 @@ export function judge(status: number, text: string, naming: Naming): Rejection |
     )
   }
   if (TENANTS_OWN.has(status)) return rejection(status, { ...said, message }, codeOf(status, said))
-  return { kind: 'fault', reason: `HTTP ${status}: ${said.message}`, message }
+  const reason = `HTTP ${status}: ${said.message}`
+  return { kind: 'fault', reason, message: said.byEngine ? message : null, ...late }
 }
 
 /** The same for an error inside a 200 stream, where the status stands in `code`. */
@@ -66,6 +70,8 @@ interface Said {
   readonly param: string | null
   /** FastAPI's shape: the route itself is unknown. */
   readonly detail: boolean
+  /** Said by vLLM, whose `code` is a number, and not by a proxy of the site. */
+  readonly byEngine: boolean
 }
 
 function readError(text: string): Said | null {
@@ -77,15 +83,17 @@ function readError(text: string): Said | null {
   }
   if (typeof body !== 'object' || body === null) return null
   const { error, detail } = body as { error?: unknown; detail?: unknown }
-  if (typeof detail === 'string') return { message: detail, type: null, param: null, detail: true }
-  if (typeof error === 'string') return { message: error, type: null, param: null, detail: false }
+  const bare = { type: null, param: null, byEngine: false }
+  if (typeof detail === 'string') return { ...bare, message: detail, detail: true }
+  if (typeof error === 'string') return { ...bare, message: error, detail: false }
   if (typeof error !== 'object' || error === null) return null
-  const { message, type, param } = error as Json
+  const { message, type, param, code } = error as Json
   return {
     message: typeof message === 'string' ? message : 'The model server gave no reason.',
     type: typeof type === 'string' ? type : null,
     param: typeof param === 'string' ? param : null,
     detail: false,
+    byEngine: typeof code === 'number',
   }
 }
 
@@ -106,7 +114,7 @@ const PATH = /(?<![\w:/.<])\/(?:[\w.@-]+\/)+[\w.@-]*/g
 function discreet(message: string, { servedAs, model }: Naming): string {
   const named = servedAs === model ? message : message.replaceAll(`\`${servedAs}\``, `\`${model}\``)
   return named
-    .replace(/ Valid aliases: [^.]*\./, '')
+    .replace(/ Valid aliases: .*/s, '')
     .replace(PATH, '<path>')
     .slice(0, 2_000)
 }

@@ -58,7 +58,10 @@ export class Watchdog {
     if (this.#phase === 'first-byte') this.#phase = 'idle'
   }
 
-  /** Calls `look` before each look at the clock, so that what it finds still counts. */
+  /**
+   * Calls `look` each time before the clock is looked at, and goes on after the watchdog has rung,
+   * until it is stopped. What an asynchronous look finds counts for the next time.
+   */
   alongside(look: () => void): void {
     this.#riders.push(look)
   }
@@ -69,14 +72,13 @@ export class Watchdog {
 
   #look(): void {
     for (const ride of this.#riders) ride()
+    if (this.#expired !== null) return
     const now = this.#deps.now()
     const { firstByteMs, idleMs } = this.#timeouts
     const limitMs = { 'first-byte': firstByteMs, idle: idleMs, whole: Infinity }[this.#phase]
     if (now >= this.#deadline) this.#expired = 'total'
     else if (now - this.#heardAt >= limitMs)
       this.#expired = this.#phase === 'idle' ? 'idle' : 'first-byte'
-    if (this.#expired === null) return
-    this.stop()
-    this.#deps.onExpiry()
+    if (this.#expired !== null) this.#deps.onExpiry()
   }
 }

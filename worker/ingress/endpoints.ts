@@ -68,13 +68,14 @@ const UNSTREAMABLE = [
   'prompt_logprobs',
   'return_prompt_text',
   'use_beam_search',
+  'echo',
   'kv_transfer_params',
   'ec_transfer_params',
   'stream_options',
 ]
 
 function hasUnstreamable(body: Json): boolean {
-  return UNSTREAMABLE.some((field) => filled(body[field]))
+  return UNSTREAMABLE.some((field) => asked(body[field]))
 }
 
 function meaning(frame: Json, carriesContent: (choice: Json) => boolean): Meaning {
@@ -87,6 +88,11 @@ function meaning(frame: Json, carriesContent: (choice: Json) => boolean): Meanin
     content ||= carriesContent(choice) || filled(choice['finish_reason'])
   }
   return content ? 'content' : 'nothing'
+}
+
+/** Anything but absent, null or false; `prompt_logprobs: 0` asks for the list. */
+function asked(value: unknown): boolean {
+  return value !== undefined && value !== null && value !== false
 }
 
 /** Neither absent, null, false, '' nor []. */

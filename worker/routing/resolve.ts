@@ -28,19 +28,20 @@ export interface Asked {
  */
 export function resolve(snapshot: Snapshot, { prefix, model: asked, cohort }: Asked): Route {
   const [name, armName] = splitArm(asked)
-  const model = prefix === '' ? modelNamed(snapshot, name) : modelAt(snapshot, prefix)
-  if (!model) {
-    if (name === null) {
-      throw new Refusal('missing_required_parameter', 'Say which "model" you want.', {
-        param: 'model',
-      })
-    }
-    throw modelNotFound(asked ?? name)
+  if (prefix === '' && name === null) {
+    throw new Refusal('missing_required_parameter', 'Say which "model" you want.', {
+      param: 'model',
+    })
   }
-  const arm =
-    armName === null
-      ? armFor(cohort, model.arms)
-      : model.arms.find((candidate) => candidate.name === armName)
+  const named = modelNamed(snapshot, name)
+  const model = prefix === '' ? named : modelAt(snapshot, prefix)
+  if (!model) throw modelNotFound(asked ?? prefix)
+
+  // Under a model's path, the body may say anything, with or without an @: only its own arms mean something.
+  const byName = armName !== null && (prefix === '' || named === model)
+  const arm = byName
+    ? model.arms.find((candidate) => candidate.name === armName)
+    : armFor(cohort, model.arms)
   const pool = arm && snapshot.pools[arm.pool]
   if (!arm || !pool) throw modelNotFound(asked ?? model.name)
   return { model, arm, pool, fleet: snapshot.version }

@@ -5,11 +5,16 @@ import { Refusal } from '../refusal.ts'
 const FRESH_MS = 1_000
 /** Younger than this, it is used while it is checked behind the request's back. */
 const USABLE_MS = 10_000
+/** A name that is not found makes an isolate look for news at most this often. */
+const NEWS_MS = 100
+/** How long a request waits for news when it has an older snapshot to go on with. */
+const PATIENCE_MS = 1_000
 
 export interface SnapshotSource {
   /** The current snapshot; null when `known` is current, or there is none at all. */
   readonly load: (known: number) => Promise<Snapshot | null>
   readonly now: () => number
+  readonly sleep: (ms: number) => Promise<void>
   /** Keeps the runtime from ending work that no answer waits for. */
   readonly defer: (work: Promise<unknown>) => void
 }
@@ -21,6 +26,7 @@ export interface SnapshotSource {
 export class Snapshots {
   #held: Snapshot | null = null
   #checkedAt = -Infinity
+  #newsAt = -Infinity
 
   /** The last snapshot seen, however old. */
   get latest(): Snapshot | null {
@@ -39,13 +45,30 @@ export class Snapshots {
       source.defer(this.#refresh(source))
       return this.#held
     }
-    await this.#refresh(source)
-    return this.#orRefuse()
+    return this.reload(source)
   }
 
-  /** Loads anew: a pool has told of a newer version. */
+  /**
+   * A newer snapshot than the one a name was not found in, if there is one: what was applied a moment
+   * ago works at once. Not asked for more often than {@link NEWS_MS}, since names can be invented.
+   */
+  async news(source: SnapshotSource): Promise<Snapshot | null> {
+    const before = this.#held?.version
+    if (source.now() - this.#newsAt < NEWS_MS) return null
+    this.#newsAt = source.now()
+    const snapshot = await this.reload(source)
+    return snapshot.version === before ? null : snapshot
+  }
+
+  /** Loads anew, as when a pool has told of a newer version. */
   async reload(source: SnapshotSource): Promise<Snapshot> {
-    await this.#refresh(source)
+    const refreshed = this.#refresh(source)
+    if (this.#held) {
+      source.defer(refreshed)
+      await Promise.race([refreshed, source.sleep(PATIENCE_MS)])
+    } else {
+      await refreshed
+    }
     return this.#orRefuse()
   }
 
@@ -55,6 +78,7 @@ export class Snapshots {
       if (snapshot && snapshot.version > (this.#held?.version ?? 0)) this.#held = snapshot
       this.#checkedAt = now()
     } catch (cause) {
+      this.#checkedAt = now() // out of reach: not asked again at every request
       if (!this.#held) {
         throw new Refusal('router_unavailable', "The router's fleet service is out of reach.", {
           cause,

@@ -1,0 +1,161 @@
+import { randomBytes } from 'node:crypto'
+import { fileURLToPath } from 'node:url'
+import { stringify } from 'yaml'
+import { checkFleet } from '../durable-objects/fleet/check.ts'
+import type { FleetInput } from '../durable-objects/fleet/schema.ts'
+import { adminOf, untilReady } from '../scripts/local/admin.ts'
+import { bundleWorker } from '../scripts/local/bundle.ts'
+import { readWorkerConfig } from '../scripts/local/config.ts'
+import { startSiteNginx } from '../scripts/local/demo.ts'
+import { startFront } from '../scripts/local/front.ts'
+import { findNginx } from '../scripts/local/nginx.ts'
+import { firstFreePort } from '../scripts/local/ports.ts'
+import { startRouter } from '../scripts/local/router.ts'
+import { startWorkerd } from '../scripts/local/workerd.ts'
+import type { Target } from './connection.ts'
+import { startUpstream } from './forked.ts'
+import { MODEL } from './workload.ts'
+
+/** The ways to the same upstream that are compared. `null`: Nginx is not installed here. */
+export interface Rows {
+  readonly direct: Target
+  readonly nginx: Target | null
+  /** The bare pass-through Worker, and the router: both behind the front of a local run. */
+  readonly bare: Target
+  readonly router: Target
+  readonly routerNginx: Target | null
+  /** The same two on workerd's own port: the front is no part of a deployed router. */
+  readonly bareAlone: Target
+  readonly routerAlone: Target
+  /** Process ids of the two workerds. */
+  readonly pids: { readonly bare: number; readonly router: number }
+}
+
+const HOST = '127.0.0.1'
+const CHAT = '/v1/chat/completions'
+const SITE = 'lab'
+const BY_URL = 'by-url'
+const BY_SITE = 'by-site'
+const SLOTS = 1_024
+const READY_MS = 15_000
+
+/** Starts everything that is measured. */
+export async function startRows(stack: AsyncDisposableStack): Promise<Rows> {
+  const upstream = await startUpstream(stack)
+  const nodeKey = randomBytes(24).toString('base64url')
+  const nginxPort = await startNginx(upstream, nodeKey, stack)
+  const bare = await startBare(upstream, stack)
+  const router = await startFleet(upstream, nginxPort, nodeKey, stack)
+
+  const plain = { path: CHAT, model: MODEL, headers: {}, proof: null }
+  const keyed = { path: CHAT, headers: { authorization: `Bearer ${router.apiKey}` } }
+  const byUrl = { ...keyed, model: BY_URL, proof: `x-penstock-instance: ${BY_URL}` }
+  return {
+    direct: { ...plain, label: 'direct to the upstream', port: upstream },
+    nginx:
+      nginxPort === null
+        ? null
+        : {
+            label: "through the site's Nginx",
+            port: nginxPort,
+            path: `/i/${BY_SITE}${CHAT}`,
+            model: MODEL,
+            headers: { 'x-penstock-node-key': nodeKey },
+            proof: `x-penstock-origin: ${SITE}`,
+          },
+    bare: { ...plain, label: 'bare Worker', port: bare.frontPort },
+    router: { ...byUrl, label: 'router', port: router.frontPort },
+    routerNginx:
+      nginxPort === null
+        ? null
+        : {
+            ...keyed,
+            label: 'router and Nginx',
+            port: router.frontPort,
+            model: BY_SITE,
+            proof: `x-penstock-instance: ${BY_SITE}`,
+          },
+    bareAlone: { ...plain, label: 'bare Worker, without the front', port: bare.workerPort },
+    routerAlone: { ...byUrl, label: 'router, without the front', port: router.workerPort },
+    pids: { bare: bare.pid, router: router.pid },
+  }
+}
+
+/** Two pools with the same upstream behind them: one called by its URL, one through the site. */
+function fleetFile(upstream: number, nginxPort: number | null): string {
+  const pool = (instance: FleetInput['pools'][string]['instances'][number]) => ({
+    served_as: MODEL,
+    instances: [instance],
+  })
+  const url = `http://${HOST}:${upstream}`
+  const file: FleetInput = {
+    pools: { [BY_URL]: pool({ id: BY_URL, url, slots: SLOTS }) },
+    models: { [BY_URL]: { arms: [{ pool: BY_URL }] } },
+  }
+  if (nginxPort !== null) {
+    file.sites = { [SITE]: { origin: `http://${HOST}:${nginxPort}`, node_key: 'NODE_KEY' } }
+    file.pools[BY_SITE] = pool({ id: BY_SITE, site: SITE, port: upstream, slots: SLOTS })
+    file.models[BY_SITE] = { arms: [{ pool: BY_SITE }] }
+  }
+  return stringify(file)
+}
+
+/** @returns its port; null where it is not installed */
+async function startNginx(
+  upstream: number,
+  nodeKey: string,
+  stack: AsyncDisposableStack,
+): Promise<number | null> {
+  const command = await findNginx()
+  if (command === null) return null
+  const port = await firstFreePort({ host: HOST, from: 18_080 })
+  const checked = checkFleet(fleetFile(upstream, port))
+  if (!checked.ok) throw new Error(`the benchmark's fleet: ${JSON.stringify(checked.problems)}`)
+  await startSiteNginx({ command, fleet: checked.fleet, port, nodeKey }, stack)
+  return port
+}
+
+async function startBare(upstream: number, stack: AsyncDisposableStack) {
+  const workerd = await startWorkerd({
+    config: { ...(await readWorkerConfig()), objects: [], vars: {}, versionBinding: null },
+    code: await bundleWorker(fileURLToPath(new URL('bare.js', import.meta.url))),
+    secrets: {},
+    texts: { UPSTREAM: `http://${HOST}:${upstream}${CHAT}` },
+    storage: null,
+  })
+  stack.defer(() => workerd.stop())
+  const front = await startFront({ workerPort: workerd.port, host: HOST, port: 0 })
+  stack.defer(() => front.stop())
+  return { pid: workerd.pid, workerPort: workerd.port, frontPort: front.port }
+}
+
+async function startFleet(
+  upstream: number,
+  nginxPort: number | null,
+  nodeKey: string,
+  stack: AsyncDisposableStack,
+) {
+  const adminToken = randomBytes(24).toString('base64url')
+  const signing = randomBytes(24).toString('base64url')
+  const said: string[] = []
+  const router = await startRouter({
+    host: HOST,
+    port: 0,
+    storage: null,
+    secrets: { ADMIN_TOKEN: adminToken, KEY_SIGNING_SECRET: signing, NODE_KEY: nodeKey },
+    onLog: (line) => said.push(line),
+  })
+  stack.defer(() => router.stop())
+  const admin = adminOf(router.url, adminToken)
+  await admin.applyFleet(fleetFile(upstream, nginxPort))
+  await admin.createTenant('bench')
+  const apiKey = await admin.createKey('bench', 'bench')
+  const missing = await untilReady(() => admin.pools(), READY_MS)
+  if (missing.length > 0) throw new Error([...missing, ...said].join('\n'))
+  return {
+    apiKey,
+    pid: router.workerPid,
+    workerPort: router.workerPort,
+    frontPort: Number(new URL(router.url).port),
+  }
+}

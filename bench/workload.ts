@@ -1,0 +1,57 @@
+/**
+ * What is asked and what must come back: a streamed chat whose shape the request itself names, so that
+ * upstream and client agree on it whatever lies between them.
+ */
+
+/** How one answer is streamed. */
+export interface Order {
+  /** Frames of JSON: a role, the content, a finish reason, the usage. At least 4. `[DONE]` comes on top. */
+  readonly frames: number
+  /** Milliseconds between two content frames; 0: as fast as they can be written. */
+  readonly everyMs: number
+}
+
+export const MODEL = 'bench'
+export const END_MARK = 'data: [DONE]\n\n'
+/** Found in a frame that carries text, and not in the role-only frame before it. */
+export const CONTENT_MARK = '"content":" '
+
+/** Frames of an answer to `order`, `[DONE]` included. */
+export const framesOf = (order: Order): number => order.frames + 1
+
+/** The body of a chat request for `order`; it travels as the prompt, which every hop passes on. */
+export const chatBody = (model: string, order: Order): string =>
+  JSON.stringify({
+    model,
+    stream: true,
+    stream_options: { include_usage: true },
+    max_tokens: order.frames,
+    messages: [{ role: 'user', content: JSON.stringify(order) }],
+  })
+
+/** @throws where the body is not one of {@link chatBody}'s */
+export function orderIn(body: string): Order {
+  const { messages } = JSON.parse(body) as { messages: readonly { content: string }[] }
+  const [message] = messages
+  if (!message) throw new Error('a chat without a message')
+  return JSON.parse(message.content) as Order
+}
+
+const chunk = (choices: string, usage = ''): string =>
+  `data: {"id":"chatcmpl-01","object":"chat.completion.chunk","created":1750000000,` +
+  `"model":"${MODEL}","choices":[${choices}]${usage}}\n\n`
+
+const choice = (delta: string, finish: string): string =>
+  `{"index":0,"delta":${delta},"logprobs":null,"finish_reason":${finish}}`
+
+/** The frames of an answer, as vLLM writes them; a content frame is 185 bytes long. */
+export const FRAMES = {
+  role: chunk(choice('{"role":"assistant","content":""}', 'null')),
+  content: chunk(choice('{"content":" to"}', 'null')),
+  finish: chunk(choice('{"content":""}', '"stop"')),
+  usage: (order: Order): string =>
+    chunk(
+      '',
+      `,"usage":{"prompt_tokens":8,"total_tokens":${order.frames + 5},"completion_tokens":${order.frames - 3}}`,
+    ),
+} as const
