@@ -5,20 +5,11 @@ import { look } from '../health/probe.ts'
 import { Rounds } from '../health/rounds.ts'
 import type { Health } from '../health/state.ts'
 import { FLEET_NAME, type FleetRpc } from '../fleet/contract.ts'
-import {
-  CONTRACT_VERSION,
-  type Acquired,
-  type Demand,
-  type Holding,
-  type InstanceState,
-  type InstanceStatus,
-  type PoolRpc,
-  type PoolStatus,
-  type Reattached,
-} from './contract.ts'
+import type { Acquired, Demand, Holding, PoolRpc, PoolStatus, Reattached } from './contract.ts'
 import { Lease } from './lease.ts'
 import { Ledger, type Seat } from './ledger.ts'
 import { poolOfObjectName } from './name.ts'
+import { stateOf, statusOf, whyNotReady } from './stats.ts'
 
 /** After this long without a request or a running one, the object stops looking and costs nothing. */
 const IDLE_MS = 10 * 60_000
@@ -42,7 +33,7 @@ export interface PoolEnv {
 
 /** One pool's instances. A shell: clock, storage and alarm live here, decisions in ledger and rounds. */
 export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
-  readonly #ledger = new Ledger(Date.now, (seat) => this.#stateOf(seat))
+  readonly #ledger = new Ledger(Date.now, (seat) => stateOf(seat, this.#rounds))
   readonly #rounds: Rounds
   #config: PoolConfig | null = null
   #lastAsked = Date.now()
@@ -90,7 +81,7 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
       case 'busy':
         return { kind: 'busy', retryAfterS: RETRY_AFTER_S }
       case 'none-ready':
-        return { kind: 'none-ready', why: this.#whyNotReady() }
+        return { kind: 'none-ready', why: whyNotReady(this.#ledger, this.#rounds) }
       case 'all-avoided':
         return decision
     }
@@ -116,15 +107,7 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
 
   async status(): Promise<PoolStatus> {
     if (!this.#fit && this.#config) await this.#wake(this.#version)
-    return {
-      contract: CONTRACT_VERSION,
-      pool: this.#config?.pool ?? '',
-      fleet: this.#version,
-      policy: this.#ledger.policy,
-      instances: [...this.#ledger.everySeat()].map((seat) => this.#statusOf(seat)),
-      granted: this.#ledger.granted,
-      ended: this.#ledger.ended,
-    }
+    return statusOf(this.#config, this.#ledger, this.#rounds)
   }
 
   override async alarm(): Promise<void> {
@@ -229,32 +212,9 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
 
   #pauseMs({ health }: PoolConfig): number {
     const young = Date.now() < this.#eagerUntil
-    const eager = young && [...this.#ledger.seats].some((seat) => this.#stateOf(seat) !== 'ready')
+    const eager =
+      young && [...this.#ledger.seats].some((seat) => stateOf(seat, this.#rounds) !== 'ready')
     return eager ? Math.min(EAGER_MS, health.everyMs) : health.everyMs
-  }
-
-  #stateOf(seat: Seat): InstanceState {
-    return seat.draining ? 'draining' : this.#rounds.health(seat).state
-  }
-
-  #statusOf(seat: Seat): InstanceStatus {
-    const { since, reason } = this.#rounds.health(seat)
-    return {
-      id: seat.config.instance,
-      state: this.#stateOf(seat),
-      reason: seat.draining ? 'no longer in the fleet' : reason,
-      since,
-      inFlight: this.#ledger.inFlight(seat),
-      slots: seat.config.slots,
-      ...this.#rounds.gauges(seat),
-    }
-  }
-
-  #whyNotReady(): string[] {
-    return [...this.#ledger.seats].map((seat) => {
-      const { state, reason } = this.#rounds.health(seat)
-      return `${seat.config.instance} ${state}: ${reason}`
-    })
   }
 
   #saveHealth(): void {
