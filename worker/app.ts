@@ -5,7 +5,7 @@ import { cors } from './ingress/cors.ts'
 import { ENDPOINTS } from './ingress/endpoints.ts'
 import { locate } from './ingress/locate.ts'
 import { listModels, showModel } from './models.ts'
-import { receipt } from './receipt.ts'
+import { stamp } from './ingress/stamp.ts'
 import { Refusal } from './refusal.ts'
 import { notFound, serve } from './serve.ts'
 
@@ -13,7 +13,7 @@ import { notFound, serve } from './serve.ts'
 export const app = new Hono<AppEnv>({ getPath: (request) => locate(request.url).path })
 
 app.use(cors)
-app.use(receipt)
+app.use(stamp)
 
 app.get('/healthz', (c) => c.json({ status: 'ok' }))
 for (const endpoint of ENDPOINTS) {

@@ -1,6 +1,3 @@
-import { createMiddleware } from 'hono/factory'
-import type { AppEnv } from './env.ts'
-
 /** What a request went through, filled in as it goes. The only place where internal names are told. */
 export interface Receipt {
   readonly requestId: string
@@ -30,11 +27,3 @@ export function receiptHeaders(receipt: Receipt): [name: string, value: string][
   }
   return headers
 }
-
-/** Gives each request an id and writes the receipt on its answer, whatever the answer is. */
-export const receipt = createMiddleware<AppEnv>(async (c, next) => {
-  const kept: Receipt = { requestId: `req_${crypto.randomUUID().replaceAll('-', '')}`, shown: true }
-  c.set('receipt', kept)
-  await next()
-  for (const [name, value] of receiptHeaders(kept)) c.res.headers.set(name, value)
-})

@@ -2,7 +2,8 @@ import type { Context } from 'hono'
 import { secretsOf } from '../durable-objects/fleet/target.ts'
 import type { Snapshot } from '../durable-objects/fleet/snapshot.ts'
 import { fleetObject, poolObject, tenantObject, type AppEnv } from './env.ts'
-import { forward, type ForwardDeps } from './forward/forward.ts'
+import { forward } from './forward/forward.ts'
+import type { ForwardDeps } from './forward/order.ts'
 import { StaleRoute } from './forward/slots.ts'
 import { admit } from './ingress/admit.ts'
 import { Keyring, type Identity } from './ingress/authenticate.ts'
@@ -103,7 +104,7 @@ export async function withNews<T>(
     return use(snapshot)
   } catch (error) {
     const unknown = error instanceof Refusal && UNKNOWN_NAMES.has(error.code)
-    const newer = unknown ? await snapshots.news(source) : null
+    const newer = unknown ? await snapshots.news(source, snapshot.version) : null
     if (!newer) throw error
     return use(newer)
   }

@@ -138,7 +138,10 @@ export class Ledger {
     const seat = this.#seats.get(instance)
     if (!seat) return null
     // Held already, should the caller have been mistaken about the reset: one request is one slot.
-    for (const [lease, held] of seat.leases) if (held.request === request) this.#drop(lease, seat)
+    for (const other of this.everySeat()) {
+      for (const [lease, held] of other.leases)
+        if (held.request === request) this.#drop(lease, other)
+    }
     return this.#hold(seat, { request, remainingMs, reattached: true })
   }
 
@@ -159,7 +162,6 @@ export class Ledger {
     this.#drop(lease, seat)
     // A newer Worker may know endings that this release does not.
     this.#ended[Object.hasOwn(this.#ended, ending) ? ending : 'lost']++
-    if (seat.draining && seat.leases.size === 0) this.#leaving.delete(seat)
   }
 
   /** Ends leases whose request must be over, should a machine have vanished without a word (L05). */
@@ -204,6 +206,7 @@ export class Ledger {
   #drop(lease: LeaseId, seat: Seat): void {
     this.#holders.delete(lease)
     seat.leases.delete(lease)
+    if (seat.leases.size === 0) this.#leaving.delete(seat)
   }
 
   /** A process that left the fleet, still has requests, and is named again. */

@@ -53,6 +53,7 @@ describe('compileFleet', () => {
     const { pools } = compileFleet(example, 1, {})
     expect(pools[0]?.instances[1]).toEqual({
       instance: 'qwen-2',
+      process: 'shanghai-a 10.0.0.12:8001 Qwen-14B-Chat',
       base: 'https://gpu-a.example.com/i/qwen-2',
       site: 'shanghai-a',
       secrets: [
@@ -70,6 +71,7 @@ describe('compileFleet', () => {
     expect(pools[0]?.instances).toEqual([
       {
         instance: 'direct',
+        process: 'http://[::1]:9001/base m',
         base: 'http://[::1]:9001/base',
         site: null,
         secrets: [{ header: 'authorization', secret: 'VLLM_KEY', prefix: 'Bearer ' }],
@@ -78,6 +80,7 @@ describe('compileFleet', () => {
       },
       {
         instance: 'sited',
+        process: 'a fd00::12:8001 m',
         base: 'http://127.0.0.1:8080/i/sited',
         site: 'a',
         secrets: [],

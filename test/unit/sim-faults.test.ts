@@ -330,8 +330,9 @@ describe('the control port', () => {
 
   it('tells what was asked and how it ended', async () => {
     await post(sim, PATH, CHAT)
-    const [record] = (await (await control('GET', '/requests')).json()) as unknown[]
-    expect(record).toMatchObject({
+    const records: unknown = await (await control('GET', '/requests')).json()
+    expect(records).toHaveProperty('0')
+    expect((records as unknown[])[0]).toMatchObject({
       path: PATH,
       stream: false,
       status: 200,

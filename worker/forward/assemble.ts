@@ -1,4 +1,4 @@
-import type { Json } from '../ingress/endpoints.ts'
+import type { Json } from '../json.ts'
 
 /**
  * Makes one JSON answer of all the data frames of a stream, the end mark left out, and the request

@@ -1,5 +1,5 @@
 import type { Ending } from '../../durable-objects/pool/contract.ts'
-import type { ForwardDeps, Order } from './forward.ts'
+import type { ForwardDeps, Order } from './order.ts'
 import { collect, openStream, readWhole, type Opened, type Reading, type Whole } from './open.ts'
 import { relay } from './relay.ts'
 import type { Slot } from './slot.ts'

@@ -1,4 +1,5 @@
-import { END, type Endpoint, type Json } from '../ingress/endpoints.ts'
+import { END, type Endpoint } from '../ingress/endpoints.ts'
+import type { Json } from '../json.ts'
 import { FrameSplitter } from './frames.ts'
 import { judge, judgeFrame, type Fault, type Naming, type Rejection } from './verdict.ts'
 import type { Watchdog } from './watchdog.ts'

@@ -5,7 +5,7 @@ import {
   type Settlement,
 } from '../../durable-objects/pool/contract.ts'
 import { reach, Refusal } from '../refusal.ts'
-import type { Failure, ForwardDeps, Order } from './forward.ts'
+import type { Failure, ForwardDeps, Order } from './order.ts'
 import { Slot } from './slot.ts'
 
 /** The pool runs a newer fleet version than the one this request was resolved by. */

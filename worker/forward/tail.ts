@@ -1,4 +1,5 @@
-import { END, type Json } from '../ingress/endpoints.ts'
+import { END } from '../ingress/endpoints.ts'
+import type { Json } from '../json.ts'
 import { dataOf } from './frames.ts'
 
 /** Enough for the last frames of a stream: usage, an error with its message, `[DONE]`. */

@@ -1,6 +1,7 @@
 import type { Target } from '../../durable-objects/fleet/snapshot.ts'
 import { targetHeaders, type SecretOf } from '../../durable-objects/fleet/target.ts'
-import type { Endpoint, Json } from '../ingress/endpoints.ts'
+import type { Endpoint } from '../ingress/endpoints.ts'
+import type { Json } from '../json.ts'
 
 /** What goes to vLLM for a tenant's call, the same for every instance that is tried. */
 export interface UpstreamCall {

@@ -1,4 +1,4 @@
-import type { Json } from '../ingress/endpoints.ts'
+import type { Json } from '../json.ts'
 
 /** Names that must not reach a tenant in an upstream's message, and what to say instead. */
 export interface Naming {

@@ -1,3 +1,4 @@
+import type { Json } from '../json.ts'
 import { assembleChat, assembleCompletion, type Assemble } from '../forward/assemble.ts'
 
 /** What one data frame of a stream says. */
@@ -10,9 +11,6 @@ export type Meaning =
   | 'error'
   /** `finish_reason: abort` that we did not ask for: the engine is shutting down. */
   | 'aborted'
-
-/** A body's or frame's JSON, as far as anybody has looked. */
-export type Json = Readonly<Record<string, unknown>>
 
 /** One tenant endpoint. Code and tests go over the one table below. */
 export interface Endpoint {

@@ -52,12 +52,13 @@ export class Snapshots {
    * A newer snapshot than the one a name was not found in, if there is one: what was applied a moment
    * ago works at once. Not asked for more often than {@link NEWS_MS}, since names can be invented.
    */
-  async news(source: SnapshotSource): Promise<Snapshot | null> {
-    const before = this.#held?.version
-    if (source.now() - this.#newsAt < NEWS_MS) return null
-    this.#newsAt = source.now()
-    const snapshot = await this.reload(source)
-    return snapshot.version === before ? null : snapshot
+  async news(source: SnapshotSource, used: number): Promise<Snapshot | null> {
+    const lately = source.now() - this.#newsAt < NEWS_MS
+    if (!lately && (this.#held?.version ?? 0) <= used) {
+      await this.reload(source)
+      this.#newsAt = source.now()
+    }
+    return this.#held && this.#held.version > used ? this.#held : null
   }
 
   /** Loads anew, as when a pool has told of a newer version. */

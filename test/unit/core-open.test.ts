@@ -1,0 +1,229 @@
+import { describe, expect, it, vi } from 'vitest'
+import { collect, openStream, readWhole } from '../../worker/forward/open.ts'
+import type { Watchdog } from '../../worker/forward/watchdog.ts'
+import { ENDPOINTS, type Endpoint } from '../../worker/ingress/endpoints.ts'
+import {
+  ANSWER,
+  bodyIn,
+  bodyOf,
+  bytes,
+  chunk,
+  drained,
+  eventStream,
+  reply,
+  replyJson,
+  settled,
+  sse,
+} from './core-builders.ts'
+
+const [chat] = ENDPOINTS
+const reading = () => {
+  const heard = vi.fn<() => void>()
+  const watchdog = { heard } as unknown as Watchdog
+  return { endpoint: chat!, naming: { servedAs: 'Qwen', model: 'qwen' }, watchdog, heard }
+}
+const open = (response: Response) => openStream(response, reading())
+const gather = (response: Response) => collect(response, reading(), {})
+
+const ERROR_500 = {
+  error: { message: 'boom', type: 'InternalServerError', param: null, code: 500 },
+}
+const ERROR_400 = { error: { message: 'no', type: 'BadRequestError', param: 'n', code: 400 } }
+const ROLE = chunk({ role: 'assistant', content: '' })
+const ABORTED = chunk({ content: 'x' }, { finish_reason: 'abort' })
+
+describe('whatever is no stream', () => {
+  it.each([
+    {
+      response: () => replyJson(ERROR_400, { status: 400 }),
+      verdict: { kind: 'rejection', status: 400, param: 'n' },
+      why: "the tenant's mistake",
+    },
+    {
+      response: () => replyJson(ERROR_500, { status: 500 }),
+      verdict: { kind: 'fault', reason: 'HTTP 500: boom' },
+      why: 'an engine that failed',
+    },
+    {
+      response: () => reply('<html>', { status: 502 }),
+      verdict: { kind: 'fault', message: null },
+      why: 'a page of Nginx',
+    },
+    {
+      response: () => reply('<html>Sign in', { headers: { 'content-type': 'text/html' } }),
+      verdict: { kind: 'fault', reason: expect.stringContaining('text/html') },
+      why: 'a page with status 200',
+    },
+    {
+      response: () => replyJson({ choices: [] }),
+      verdict: { kind: 'fault', reason: expect.stringContaining('application/json') },
+      why: 'JSON where a stream was asked for',
+    },
+  ])('is judged by what it is: $why', async ({ response, verdict }) => {
+    expect(await open(response())).toMatchObject(verdict)
+    expect(await gather(response())).toMatchObject(verdict)
+  })
+})
+
+describe('a stream that is wrong before its first content (L25)', () => {
+  it.each([
+    {
+      stream: sse(ERROR_500, '[DONE]'),
+      verdict: { kind: 'fault', reason: 'HTTP 500: boom' },
+      why: 'a 5xx',
+    },
+    { stream: sse(ERROR_400, '[DONE]'), verdict: { kind: 'rejection', status: 400 }, why: 'a 4xx' },
+    { stream: sse(ROLE, ERROR_500), verdict: { kind: 'fault' }, why: 'an error after the role' },
+    { stream: sse(ROLE, ABORTED), verdict: { kind: 'fault', reason: /abort/ }, why: 'a shutdown' },
+    { stream: '', verdict: { kind: 'fault' }, why: 'nothing at all' },
+    { stream: sse(ROLE), verdict: { kind: 'fault' }, why: 'a role, then the end' },
+    { stream: ': keep-alive\n\n', verdict: { kind: 'fault' }, why: 'comments, then the end' },
+    { stream: 'data: {"choices":\n\n', verdict: { kind: 'fault' }, why: 'a frame that is no JSON' },
+    { stream: 'data: 7\n\n', verdict: { kind: 'fault' }, why: 'a frame that is no object' },
+    { stream: 'data: {"choices":[{"del', verdict: { kind: 'fault' }, why: 'half a frame' },
+  ])('is no answer: $why', async ({ stream, verdict }) => {
+    for (const outcome of [await open(eventStream(stream)), await gather(eventStream(stream))]) {
+      const { reason, ...rest } = verdict as { kind: string; reason?: string | RegExp }
+      expect(outcome).toMatchObject(rest)
+      if (reason !== undefined) expect((outcome as { reason: string }).reason).toMatch(reason)
+    }
+  })
+
+  it('is no answer when all it says is [DONE]', async () => {
+    expect((await open(eventStream(sse('[DONE]')))).kind).toBe('fault')
+    expect((await open(eventStream(sse(ROLE, '[DONE]')))).kind).toBe('fault')
+  })
+
+  it.each(['open', 'collect'] as const)('rejects when the connection breaks (%s)', async (way) => {
+    const body = bodyOf(sse(ROLE))
+    const outcome = (way === 'open' ? open : gather)(eventStream(body.stream))
+    body.fail()
+    await expect(outcome).rejects.toThrow('connection lost')
+  })
+})
+
+describe('openStream', () => {
+  it('waits for the first content, and keeps every byte until then', async () => {
+    const body = bodyOf(': keep-alive\n\n', sse(ROLE))
+    let opened: Awaited<ReturnType<typeof open>> | undefined
+    void open(eventStream(body.stream)).then((outcome) => (opened = outcome))
+    await new Promise((resolve) => setTimeout(resolve, 5))
+    expect(opened, 'the role alone commits to nothing').toBeUndefined()
+
+    body.push(sse(chunk({ content: 'Hel' })) + 'data: {"half')
+    await vi.waitFor(() => expect(opened).toBeDefined())
+    if (opened?.kind !== 'opened') throw new Error(opened?.kind)
+    const held = Buffer.concat(opened.held).toString()
+    expect(held).toBe(`: keep-alive\n\n${sse(ROLE)}${sse(chunk({ content: 'Hel' }))}data: {"half`)
+
+    body.push('":1}\n\n')
+    body.end()
+    expect((await drained(opened.rest)).toString()).toBe('":1}\n\n')
+  })
+
+  it('opens wherever the network cuts', async () => {
+    const whole = bytes(sse(...ANSWER, '[DONE]'))
+    for (let at = 1; at < whole.byteLength; at += 7) {
+      const pieces = [whole.subarray(0, at), whole.subarray(at)]
+      const opened = await open(eventStream(bodyIn(pieces)))
+      if (opened.kind !== 'opened') throw new Error(`${opened.kind} at ${at}`)
+      const all = Buffer.concat([...opened.held, await drained(opened.rest)])
+      expect(all.equals(whole)).toBe(true)
+    }
+  })
+
+  it('counts data frames as a sign of life, and comments not', async () => {
+    const { heard, ...asked } = reading()
+    await openStream(
+      eventStream(
+        `: keep-alive\n\n: keep-alive\n\n${sse(ROLE)}: keep-alive\n\n${sse(chunk({ content: 'x' }))}`,
+      ),
+      asked,
+    )
+    expect(heard).toHaveBeenCalledTimes(2)
+  })
+})
+
+describe('collect', () => {
+  it('makes one JSON of a whole stream, with its usage', async () => {
+    const usage = { prompt_tokens: 15, total_tokens: 17, completion_tokens: 2 }
+    const outcome = await gather(
+      eventStream(sse(...ANSWER, { ...(ANSWER[0] as object), choices: [], usage }, '[DONE]')),
+    )
+    if (outcome.kind !== 'whole') throw new Error(outcome.kind)
+    expect(outcome.usage).toEqual({ prompt: 15, completion: 2 })
+    expect(JSON.parse(outcome.json)).toMatchObject({
+      object: 'chat.completion',
+      choices: [{ message: { role: 'assistant', content: 'Hello world' }, finish_reason: 'stop' }],
+    })
+  })
+
+  it.each([
+    { stream: sse(...ANSWER), why: 'the end mark is missing (L29)' },
+    { stream: sse(...ANSWER, ERROR_500, '[DONE]'), why: 'an error comes before [DONE] (L29)' },
+    { stream: sse(ANSWER[1], ABORTED, '[DONE]'), why: 'the engine shut down' },
+    { stream: `${sse(...ANSWER)}data: {"x`, why: 'it is cut inside a frame' },
+    { stream: sse('[DONE]'), why: 'the end mark is all there is' },
+    { stream: sse(ROLE, '[DONE]'), why: 'there is a role and no more' },
+    { stream: sse(ROLE, ANSWER[1], '[DONE]'), why: 'its choice does not say why it ended' },
+    {
+      stream: sse(...ANSWER, chunk({ content: 'x' }, { index: 1 }), '[DONE]'),
+      why: 'one of two choices does not say why it ended',
+    },
+  ])('takes no stream for an answer when $why', async ({ stream }) => {
+    expect((await gather(eventStream(stream))).kind).toBe('fault')
+  })
+
+  it('reads the body to its end, so that the connection can be used again', async () => {
+    const body = bodyOf(sse(...ANSWER, '[DONE]'))
+    const over = vi.fn<() => void>()
+    const outcome = gather(eventStream(body.stream)).finally(over)
+    await settled()
+    body.push(': bye\n\n')
+    await settled()
+    expect(over, 'the end mark is not the end of the body').not.toHaveBeenCalled()
+    body.end()
+    expect((await outcome).kind).toBe('whole')
+    expect(body.cancelled).toBe(false)
+  })
+
+  it.each(['hangs', 'breaks'] as const)(
+    'has its answer even if the body %s after the end mark',
+    async (what) => {
+      const body = bodyOf(sse(...ANSWER, '[DONE]'))
+      const outcome = gather(eventStream(body.stream))
+      await settled()
+      if (what === 'breaks') body.fail()
+      expect((await outcome).kind).toBe('whole')
+      expect(body.cancelled, 'one that goes on is given up').toBe(what === 'hangs')
+    },
+  )
+
+  it('tells what was asked to who makes the answer', async () => {
+    const assemble = vi.fn<Endpoint['assemble']>(() => ({ choices: [{ finish_reason: 'stop' }] }))
+    const asked = { ...reading(), endpoint: { ...chat!, assemble } }
+    const request = { tool_choice: 'required' }
+    await collect(eventStream(sse(...ANSWER, '[DONE]')), asked, request)
+    expect(assemble).toHaveBeenCalledWith(ANSWER, request)
+  })
+})
+
+describe('readWhole', () => {
+  it("passes vLLM's own JSON as it is", async () => {
+    const json = '{"id":"x",  "usage":{"prompt_tokens":1,"completion_tokens":2}}'
+    expect(await readWhole(reply(json), reading())).toEqual({
+      kind: 'whole',
+      json,
+      usage: { prompt: 1, completion: 2 },
+    })
+  })
+
+  it.each([
+    { response: () => reply('<html>'), kind: 'fault', why: 'a page' },
+    { response: () => reply(''), kind: 'fault', why: 'nothing' },
+    { response: () => replyJson(ERROR_400, { status: 400 }), kind: 'rejection', why: 'a 400' },
+    { response: () => replyJson(ERROR_500, { status: 503 }), kind: 'fault', why: 'a 503' },
+  ])('takes no answer for one: $why', async ({ response, kind }) => {
+    expect((await readWhole(response(), reading())).kind).toBe(kind)
+  })
+})

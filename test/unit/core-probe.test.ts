@@ -1,0 +1,264 @@
+import { describe, expect, it } from 'vitest'
+import { look, type ProbeOptions } from '../../durable-objects/health/probe.ts'
+import type { Target } from '../../durable-objects/fleet/snapshot.ts'
+import { reply, replyJson, target } from './core-builders.ts'
+
+const METRICS = (running: number, waiting = 0) =>
+  reply(
+    `vllm:num_requests_running{engine="0"} ${running}\nvllm:num_requests_waiting{engine="0"} ${waiting}\n`,
+  )
+const MODELS = (...ids: readonly string[]) =>
+  replyJson({ object: 'list', data: ids.map((id) => ({ id, object: 'model' })) })
+const FROM_NGINX = { 'x-penstock-origin': 'shanghai-a' }
+
+interface Sent {
+  readonly call: string
+  readonly init: RequestInit
+}
+
+type Answers = Readonly<Record<string, () => Response | Promise<Response>>>
+
+/** An instance that answers by path; looked at once. */
+async function lookAt(
+  answers: Answers,
+  {
+    options = {},
+    at = {},
+    secrets = {},
+  }: {
+    readonly options?: Partial<ProbeOptions>
+    readonly at?: Partial<Target>
+    readonly secrets?: Readonly<Record<string, string>>
+  } = {},
+) {
+  const sent: Sent[] = []
+  const fake = async (url: string, init: RequestInit): Promise<Response> => {
+    const path = url.slice('https://site.example/i/a'.length)
+    sent.push({ call: `${init.method} ${path}`, init })
+    const answer = answers[path]
+    if (!answer) throw new TypeError(`no answer for ${url}`)
+    return answer()
+  }
+  const seen = await look(
+    target(at),
+    { servedAs: 'Qwen', timeoutMs: 2_000, entrance: true, ...options },
+    { fetch: fake as typeof fetch, secretOf: (name) => secrets[name] },
+  )
+  return { ...seen, sent, calls: sent.map(({ call }) => call) }
+}
+
+const IDLE: Answers = {
+  '/metrics': () => METRICS(0),
+  '/v1/models': () => MODELS('Qwen', 'alias'),
+  '/v1/completions': () => replyJson({ choices: [{ text: '!', finish_reason: 'length' }] }),
+}
+
+describe('a look at an instance', () => {
+  it('proves the model and one token before it is first ready', async () => {
+    const { reading, calls, sent } = await lookAt(IDLE)
+    expect(reading).toEqual({ kind: 'well' })
+    expect(calls).toEqual(['GET /metrics', 'GET /v1/models', 'POST /v1/completions'])
+    expect(JSON.parse(sent[2]?.init.body as string)).toMatchObject({ model: 'Qwen', max_tokens: 1 })
+  })
+
+  it('reads the gauges alone once it is ready', async () => {
+    const { calls, reading, running, waiting } = await lookAt(
+      { '/metrics': () => METRICS(5, 2) },
+      { options: { entrance: false } },
+    )
+    expect({ reading, running, waiting }).toEqual({
+      reading: { kind: 'well' },
+      running: 5,
+      waiting: 2,
+    })
+    expect(calls).toEqual(['GET /metrics'])
+  })
+
+  it.each([
+    { running: 1, waiting: 0 },
+    { running: 0, waiting: 1 },
+  ])('sends no prompt to an engine that is busy (L08): $running, $waiting', async (load) => {
+    const { reading, calls } = await lookAt({
+      ...IDLE,
+      '/metrics': () => METRICS(load.running, load.waiting),
+    })
+    expect(reading).toEqual({ kind: 'well' })
+    expect(calls).not.toContain('POST /v1/completions')
+  })
+
+  it('asks /health where there are no metrics', async () => {
+    const { reading, running, calls } = await lookAt({
+      ...IDLE,
+      '/metrics': () => replyJson({ detail: 'Not Found' }, { status: 404 }),
+      '/health': () => reply(null),
+    })
+    expect(reading).toEqual({ kind: 'well' })
+    expect(running).toBeNull()
+    expect(calls.slice(0, 2)).toEqual(['GET /metrics', 'GET /health'])
+  })
+
+  it('keeps what the engine said of its load when the token fails', async () => {
+    const { running, reading } = await lookAt({
+      ...IDLE,
+      '/v1/completions': () => replyJson({ error: 'dead' }, { status: 500 }),
+    })
+    expect(reading.kind).toBe('unwell')
+    expect(running).toBe(0)
+  })
+
+  it.each([
+    {
+      answers: { ...IDLE, '/v1/models': () => MODELS('Llama', 'other') },
+      reading: { kind: 'mismatch', reason: 'serves Llama, other, not Qwen' },
+      why: 'the port serves another model',
+    },
+    {
+      answers: { ...IDLE, '/v1/models': () => MODELS() },
+      reading: { kind: 'mismatch', reason: 'serves no model, not Qwen' },
+      why: 'it serves none',
+    },
+    {
+      answers: { ...IDLE, '/v1/models': () => replyJson({}) },
+      reading: { kind: 'mismatch', reason: 'serves no model, not Qwen' },
+      why: 'the list is missing',
+    },
+    {
+      answers: { ...IDLE, '/v1/models': () => reply('<html>') },
+      reading: { kind: 'unwell', reason: 'an answer that is not JSON' },
+      why: 'the list is a page',
+    },
+    {
+      answers: { '/metrics': () => reply('', { status: 503 }) },
+      reading: { kind: 'unwell', reason: '/metrics answered 503' },
+      why: 'the engine is dead',
+    },
+    {
+      answers: {
+        '/metrics': () => reply('', { status: 404 }),
+        '/health': () => reply('', { status: 503 }),
+      },
+      reading: { kind: 'unwell', reason: '/health answered 503' },
+      why: 'the engine is dead and has no metrics',
+    },
+    {
+      answers: { '/metrics': () => reply('', { status: 403, headers: FROM_NGINX }) },
+      reading: { kind: 'unwell', reason: '/metrics answered 403: Nginx refused the node key' },
+      why: 'the node key is wrong',
+    },
+    {
+      answers: { '/metrics': () => reply('<html>', { status: 403 }) },
+      reading: { kind: 'unwell', reason: '/metrics answered 403, not from our Nginx' },
+      why: 'Access said no (L14)',
+    },
+    {
+      answers: {
+        '/metrics': () => reply(null, { status: 302, headers: { location: '/' } }),
+      },
+      reading: { kind: 'unwell', reason: '/metrics answered 302, not from our Nginx' },
+      why: 'Access asks for a login (L14)',
+    },
+    {
+      answers: { '/metrics': () => reply('', { status: 502, headers: FROM_NGINX }) },
+      reading: { kind: 'unwell', reason: '/metrics answered 502' },
+      why: 'Nginx reached nobody: the fault is the instance',
+    },
+    {
+      answers: {
+        ...IDLE,
+        '/v1/completions': () =>
+          replyJson({ error: {} }, { status: 500, headers: { server: 'uvicorn' } }),
+      },
+      reading: { kind: 'unwell', reason: 'one token of /v1/completions answered 500' },
+      why: 'it cannot generate, whatever /health says (L07)',
+    },
+    {
+      answers: {
+        ...IDLE,
+        '/v1/completions': () => replyJson({ choices: [{ text: '', finish_reason: 'abort' }] }),
+      },
+      reading: {
+        kind: 'unwell',
+        reason: 'one token of /v1/completions ended with finish_reason abort',
+      },
+      why: 'it is shutting down',
+    },
+    {
+      answers: {
+        ...IDLE,
+        '/v1/completions': () => replyJson({ choices: [{ text: '!', finish_reason: null }] }),
+      },
+      reading: {
+        kind: 'unwell',
+        reason: 'one token of /v1/completions ended with finish_reason none',
+      },
+      why: 'it does not say why the token was the last',
+    },
+    {
+      answers: { ...IDLE, '/v1/completions': () => replyJson({}) },
+      reading: {
+        kind: 'unwell',
+        reason: 'one token of /v1/completions ended with finish_reason none',
+      },
+      why: 'it answers with nothing',
+    },
+    {
+      answers: { '/metrics': () => Promise.reject(new TypeError('connection refused')) },
+      reading: { kind: 'unwell', reason: 'connection refused' },
+      why: 'nobody listens',
+    },
+    {
+      answers: {
+        '/metrics': () => Promise.reject(new DOMException('The operation…', 'TimeoutError')),
+      },
+      reading: { kind: 'unwell', reason: 'no answer in time' },
+      why: 'it hangs',
+    },
+  ])('says so when $why', async ({ answers, reading }) => {
+    expect((await lookAt(answers as Answers)).reading).toEqual(reading)
+  })
+
+  it('gives every call a deadline of its own, the first token a longer one', async () => {
+    const hung = () => new Promise<Response>(() => {})
+    const started = performance.now()
+    const { sent } = await lookAt(IDLE)
+    for (const { init } of sent) expect(init.signal).toBeInstanceOf(AbortSignal)
+
+    const seen = await look(
+      target(),
+      { servedAs: 'Qwen', timeoutMs: 20, entrance: false },
+      {
+        secretOf: () => undefined,
+        fetch: ((_url: string, { signal }: RequestInit) =>
+          new Promise((_resolve, reject) => {
+            void hung
+            signal?.addEventListener('abort', () => reject(signal.reason as Error))
+          })) as typeof fetch,
+      },
+    )
+    expect(seen.reading).toEqual({ kind: 'unwell', reason: 'no answer in time' })
+    expect(performance.now() - started).toBeGreaterThanOrEqual(15)
+  })
+
+  it('opens the way with the secrets that the fleet names', async () => {
+    const secrets = [
+      { header: 'x-penstock-node-key', secret: 'NODE_KEY_A' },
+      { header: 'authorization', secret: 'VLLM_KEY', prefix: 'Bearer ' },
+    ]
+    const { sent } = await lookAt(IDLE, {
+      at: { secrets },
+      secrets: { NODE_KEY_A: 'n', VLLM_KEY: 'v' },
+    })
+    for (const { init } of sent) {
+      expect(init.headers).toMatchObject({ 'x-penstock-node-key': 'n', authorization: 'Bearer v' })
+      expect(init.redirect, 'a login page is no answer').toBe('manual')
+    }
+  })
+
+  it('names a secret that is missing, and calls nobody', async () => {
+    const { reading, calls } = await lookAt(IDLE, {
+      at: { secrets: [{ header: 'x-penstock-node-key', secret: 'NODE_KEY_A' }] },
+    })
+    expect(reading).toEqual({ kind: 'unwell', reason: 'secret NODE_KEY_A is not set' })
+    expect(calls).toEqual([])
+  })
+})

@@ -1,0 +1,105 @@
+import { describe, expect, it, vi } from 'vitest'
+import { reach, reachOnce, Refusal, type RefusalCode } from '../../worker/refusal.ts'
+
+/** The contract with tenants and operators (design: refusals). A change here breaks clients. */
+const TABLE: Readonly<Record<RefusalCode, readonly [status: number, type: string]>> = {
+  not_found: [404, 'invalid_request_error'],
+  method_not_allowed: [405, 'invalid_request_error'],
+  invalid_api_key: [401, 'authentication_error'],
+  body_too_large: [413, 'invalid_request_error'],
+  invalid_json: [400, 'invalid_request_error'],
+  model_not_found: [404, 'invalid_request_error'],
+  missing_required_parameter: [400, 'invalid_request_error'],
+  invalid_value: [400, 'invalid_request_error'],
+  pool_busy: [429, 'rate_limit_error'],
+  no_instance_ready: [503, 'server_error'],
+  upstream_failed: [502, 'server_error'],
+  upstream_timeout: [504, 'server_error'],
+  router_unavailable: [503, 'server_error'],
+  internal_error: [500, 'server_error'],
+  invalid_fleet: [400, 'invalid_request_error'],
+  conflict: [412, 'invalid_request_error'],
+  tenant_exists: [409, 'invalid_request_error'],
+  tenant_not_found: [404, 'invalid_request_error'],
+  key_not_found: [404, 'invalid_request_error'],
+  fleet_not_found: [404, 'invalid_request_error'],
+  pool_not_found: [404, 'invalid_request_error'],
+}
+
+describe('a refusal', () => {
+  it.each(Object.entries(TABLE) as [RefusalCode, readonly [number, string]][])(
+    '%s answers %j',
+    async (code, [status, type]) => {
+      const response = new Refusal(code, 'Words.').toResponse()
+      expect(response.status).toBe(status)
+      expect(response.headers.get('content-type')).toContain('application/json')
+      expect(await response.json()).toEqual({
+        error: { message: 'Words.', type, param: null, code },
+      })
+    },
+  )
+
+  it('carries its headers, its param and what else there is to say', async () => {
+    const response = new Refusal('conflict', 'Words.', {
+      param: 'model',
+      headers: { 'retry-after': '1' },
+      extra: { version: 3 },
+    }).toResponse()
+    expect(response.headers.get('retry-after')).toBe('1')
+    expect(await response.json()).toMatchObject({ error: { param: 'model' }, version: 3 })
+  })
+
+  it('keeps its cause to itself', async () => {
+    const cause = new Error('10.0.0.12 refused')
+    const text = await new Refusal('upstream_failed', 'Words.', { cause }).toResponse().text()
+    expect(text).not.toContain('10.0.0.12')
+  })
+})
+
+describe('reach', () => {
+  it('gives the answer of an object that answers', async () => {
+    expect(await reach('scheduler', () => Promise.resolve(7))).toBe(7)
+  })
+
+  it('makes of an object out of reach a 503 that may be tried again, never a bare 500', async () => {
+    const cause = new Error('Network connection lost.')
+    const refusal = await reach('scheduler', () => Promise.reject(cause)).catch(
+      (error: unknown) => error,
+    )
+    expect(refusal).toMatchObject({ code: 'router_unavailable', cause })
+    const response = (refusal as Refusal).toResponse()
+    expect(response.status).toBe(503)
+    expect(response.headers.get('retry-after')).toBe('1')
+    expect(await response.text()).not.toContain('Network')
+  })
+  const failing = (flags: object) => {
+    const call = vi.fn<() => Promise<number>>(() => Promise.resolve(7))
+    call.mockRejectedValueOnce(Object.assign(new Error('reset'), flags))
+    return call
+  }
+
+  it.each([
+    { flags: { retryable: true }, calls: 2 },
+    { flags: { durableObjectReset: true }, calls: 2 },
+    { flags: { retryable: true, overloaded: true }, calls: 1 },
+    { flags: {}, calls: 1 },
+  ])('calls $calls times an object that fails with $flags', async ({ flags, calls }) => {
+    const call = failing(flags)
+    const answer = await reach('scheduler', call).catch((error: Refusal) => error.code)
+    expect(answer).toBe(calls === 2 ? 7 : 'router_unavailable')
+    expect(call).toHaveBeenCalledTimes(calls)
+  })
+
+  it('gives up when it fails twice', async () => {
+    const call = failing({ retryable: true })
+    call.mockRejectedValueOnce(Object.assign(new Error('reset'), { retryable: true }))
+    await expect(reach('scheduler', call)).rejects.toMatchObject({ code: 'router_unavailable' })
+    expect(call).toHaveBeenCalledTimes(2)
+  })
+
+  it('never makes a call twice that may not be: reachOnce', async () => {
+    const call = failing({ retryable: true })
+    await expect(reachOnce('scheduler', call)).rejects.toMatchObject({ code: 'router_unavailable' })
+    expect(call).toHaveBeenCalledTimes(1)
+  })
+})
