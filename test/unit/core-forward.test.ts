@@ -580,10 +580,12 @@ describe('a slot', () => {
 
   it('of one that lives longer is watched, and its owner comes back after a reset', async () => {
     const tenant = new AbortController()
+    const reset = Promise.reject(new Error('The Durable Object was reset.'))
+    reset.catch(() => undefined) // it is waited for later, by the request under test
     const { answer, watched, reattached, released, over } = ask({
       instances: { a: hangs },
       timeouts: { firstByteMs: 400, totalMs: 30_000 },
-      reset: Promise.reject(new Error('The Durable Object was reset.')),
+      reset,
       signal: tenant.signal,
     })
     await vi.waitFor(() => expect(reattached).toHaveLength(1))
