@@ -30,7 +30,10 @@ const PAGES: Readonly<Record<string, { readonly type: string; readonly body: str
   },
   '/v1/completions': {
     type: 'application/json',
-    body: JSON.stringify({ object: 'text_completion', choices: [{ index: 0, text: 'x' }] }),
+    body: JSON.stringify({
+      object: 'text_completion',
+      choices: [{ index: 0, text: 'x', finish_reason: 'length' }],
+    }),
   },
 }
 

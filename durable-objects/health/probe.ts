@@ -95,11 +95,10 @@ async function entranceCheck(
   })
   if (!token.ok) throw new Unwell(fault('one token of /v1/completions', token))
   const { choices } = await token.json<{ choices?: readonly { finish_reason?: unknown }[] }>()
-  const reason = choices?.[0]?.finish_reason ?? 'none'
+  const [choice] = choices ?? []
+  if (!choice) throw new Unwell('one token of /v1/completions came back without a choice')
   // A vLLM that is shutting down answers 200 and `abort`.
-  if (reason === 'none' || reason === 'abort') {
-    throw new Unwell(`one token of /v1/completions ended with finish_reason ${reason}`)
-  }
+  if (choice.finish_reason === 'abort') throw new Unwell('the engine aborts: it is shutting down')
   return { kind: 'well' }
 }
 

@@ -176,28 +176,14 @@ describe('a look at an instance', () => {
         ...IDLE,
         '/v1/completions': () => replyJson({ choices: [{ text: '', finish_reason: 'abort' }] }),
       },
-      reading: {
-        kind: 'unwell',
-        reason: 'one token of /v1/completions ended with finish_reason abort',
-      },
+      reading: { kind: 'unwell', reason: 'the engine aborts: it is shutting down' },
       why: 'it is shutting down',
-    },
-    {
-      answers: {
-        ...IDLE,
-        '/v1/completions': () => replyJson({ choices: [{ text: '!', finish_reason: null }] }),
-      },
-      reading: {
-        kind: 'unwell',
-        reason: 'one token of /v1/completions ended with finish_reason none',
-      },
-      why: 'it does not say why the token was the last',
     },
     {
       answers: { ...IDLE, '/v1/completions': () => replyJson({}) },
       reading: {
         kind: 'unwell',
-        reason: 'one token of /v1/completions ended with finish_reason none',
+        reason: 'one token of /v1/completions came back without a choice',
       },
       why: 'it answers with nothing',
     },
