@@ -28,7 +28,7 @@ export const medianOf = (
 export const ratio = (own: number, other: number): number => own / other
 export const excess = (own: number, other: number): number => own - other
 
-/** A limit of the design, and what was measured against it. */
+/** A limit we set ourselves, and what was measured against it. */
 export interface Budget {
   readonly what: string
   readonly unit: '' | 'ms'

@@ -22,7 +22,7 @@ export interface Measured {
   readonly relay: { readonly bare: RelayRow; readonly router: RelayRow } | null
 }
 
-/** The limits of the design against what was measured. `router` and `direct` are labels of rows. */
+/** The limits we set ourselves against what was measured. `router` and `direct` are labels of rows. */
 export function budgetsOf(
   { latency, throughput, relay }: Measured,
   labels: { readonly direct: string; readonly router: readonly string[] },

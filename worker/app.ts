@@ -7,7 +7,8 @@ import { locate } from './ingress/locate.ts'
 import { listModels, showModel } from './models.ts'
 import { stamp } from './ingress/stamp.ts'
 import { Refusal } from './refusal.ts'
-import { notFound, serve } from './serve.ts'
+import { notFound } from './entrance.ts'
+import { serve } from './serve.ts'
 
 /** Everything the router answers. Paths are as `locate` puts them in order; see there. */
 export const app = new Hono<AppEnv>({ getPath: (request) => locate(request.url).path })

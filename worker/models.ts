@@ -3,7 +3,7 @@ import type { ModelRoute } from '../durable-objects/fleet/snapshot.ts'
 import { tenantObject, type AppEnv } from './env.ts'
 import { admit } from './ingress/admit.ts'
 import { modelAt, modelNamed, modelNotFound } from './routing/resolve.ts'
-import { entrance, identify, sourceOf, withNews } from './serve.ts'
+import { entrance, identify, sourceOf, withNews } from './entrance.ts'
 
 /** OpenAI's model card. vLLM's own has more (`root` is a path on the node): none of it leaves the site. */
 const card = (id: string, { created }: ModelRoute) => ({

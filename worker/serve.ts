@@ -1,28 +1,23 @@
-import type { Context } from 'hono'
 import { secretsOf } from '../durable-objects/fleet/target.ts'
 import type { Snapshot } from '../durable-objects/fleet/snapshot.ts'
-import { fleetObject, poolObject, tenantObject, type AppEnv } from './env.ts'
+import { poolObject, tenantObject } from './env.ts'
 import { forward } from './forward/forward.ts'
 import type { ForwardDeps } from './forward/order.ts'
 import { StaleRoute } from './forward/slots.ts'
+import { entrance, identify, sleep, sourceOf, withNews, type Ctx } from './entrance.ts'
 import { admit } from './ingress/admit.ts'
-import { Keyring, type Identity } from './ingress/authenticate.ts'
+import type { Identity } from './ingress/authenticate.ts'
 import { readCall, tooLarge, type Call } from './ingress/call.ts'
 import type { Endpoint } from './ingress/endpoints.ts'
-import { locate } from './ingress/locate.ts'
 import { Refusal, type RefusalCode } from './refusal.ts'
-import { largestBody, modelAt, resolve, type Route } from './routing/resolve.ts'
-import { snapshots, type SnapshotSource } from './routing/snapshots.ts'
-
-type Ctx = Context<AppEnv>
-
-const keyring = new Keyring()
+import { largestBody, resolve, type Route } from './routing/resolve.ts'
+import { snapshots } from './routing/snapshots.ts'
 
 /** Times a route may turn out stale within one request; each is an `apply` that overtook it. */
 const STALE_TRIES = 3
 
 /**
- * Serves one inference request: the steps of design §5, in the order in which they may refuse.
+ * Serves one inference request: the steps of docs/architecture.md, in the order in which they may refuse.
  * The runtime is told of the whole of it at once: without that, a tenant who leaves during a silent
  * prefill would take the context, and every handler that frees something, away with him (L03).
  */
@@ -57,14 +52,15 @@ async function steps(c: Ctx, endpoint: Endpoint): Promise<Response> {
         const { headers, signal } = c.req.raw
         return await forward({ ...order, headers, signal }, depsOf(c, route))
       } catch (error) {
-        if (!(error instanceof StaleRoute) || tries === STALE_TRIES) throw error
+        if (!(error instanceof StaleRoute)) throw error
+        if (tries === STALE_TRIES) throw fleetInFlux()
         route = routeOf(await snapshots.reload(source), { prefix, call, identity })
         // With no news to be had, the pool's word counts: it serves what it was told last.
         route = { ...route, fleet: Math.max(route.fleet, error.version) }
       }
     }
   } catch (error) {
-    // A key that is not valid any more learns nothing else about its request (order of checks, design §4).
+    // A key that is not valid any more learns nothing else about its request.
     if (error instanceof Refusal && CHECKED_BEFORE_ADMISSION.has(error.code))
       await admit(tenant, identity)
     throw error
@@ -80,61 +76,12 @@ const CHECKED_BEFORE_ADMISSION: ReadonlySet<RefusalCode> = new Set([
   'model_not_found',
 ])
 
-/** The first checks: there is a fleet, and the URL's prefix is '' or a model's path. */
-export async function entrance(
-  c: Ctx,
-  source: SnapshotSource = sourceOf(c),
-): Promise<{ snapshot: Snapshot; prefix: string }> {
-  const { prefix } = locate(c.req.url)
-  const snapshot = await withNews(source, await snapshots.current(source), (latest) => {
-    if (prefix !== '' && !modelAt(latest, prefix)) throw notFound(c)
-    return latest
-  })
-  c.get('receipt').shown = snapshot.receipts
-  return { snapshot, prefix }
-}
-
-/** Uses a snapshot; where it lacks a name, a newer one, so that what was just applied works at once. */
-export async function withNews<T>(
-  source: SnapshotSource,
-  snapshot: Snapshot,
-  use: (snapshot: Snapshot) => T,
-): Promise<T> {
-  try {
-    return use(snapshot)
-  } catch (error) {
-    const unknown = error instanceof Refusal && UNKNOWN_NAMES.has(error.code)
-    const newer = unknown ? await snapshots.news(source, snapshot.version) : null
-    if (!newer) throw error
-    return use(newer)
-  }
-}
-
-const UNKNOWN_NAMES: ReadonlySet<RefusalCode> = new Set(['not_found', 'model_not_found'])
-
-/** Who is asking, by the key alone. */
-export function identify(c: Ctx): Promise<Identity> {
-  return keyring.identify(c.req.raw.headers, [c.env.KEY_SIGNING_SECRET])
-}
-
-export const notFound = (c: Ctx): Refusal =>
-  new Refusal('not_found', `There is nothing at ${c.req.method} ${new URL(c.req.url).pathname}.`)
-
 function routeOf(
   snapshot: Snapshot,
   { prefix, call, identity }: { prefix: string; call: Call; identity: Identity },
 ): Route {
   const cohort = `${identity.tenant}\u0000${call.user ?? ''}`
   return resolve(snapshot, { prefix, model: call.model, cohort })
-}
-
-export function sourceOf(c: Ctx): SnapshotSource {
-  return {
-    load: (known) => fleetObject(c.env).snapshot(known),
-    now: Date.now,
-    sleep,
-    defer: (work) => c.executionCtx.waitUntil(work),
-  }
 }
 
 function depsOf(c: Ctx, { pool }: Route): ForwardDeps {
@@ -150,7 +97,7 @@ function depsOf(c: Ctx, { pool }: Route): ForwardDeps {
   }
 }
 
-const sleep = (ms: number): Promise<void> =>
-  new Promise((resolve) => {
-    setTimeout(resolve, ms)
+const fleetInFlux = (): Refusal =>
+  new Refusal('router_unavailable', 'The fleet is being changed just now. Try again.', {
+    headers: { 'retry-after': '1' },
   })

@@ -8,7 +8,7 @@ import type { PoolConfig, Target } from '../fleet/snapshot.ts'
 /** Raised when a change is not understood by the other side's previous release. */
 export const CONTRACT_VERSION = 1
 
-/** How a request ended (design's word list); `lost` when nobody could say. */
+/** How a request ended; `lost` when nobody could say. */
 export type Ending =
   | 'done'
   | 'client-left'

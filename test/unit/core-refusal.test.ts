@@ -1,7 +1,7 @@
 import { describe, expect, it, vi } from 'vitest'
 import { reach, reachOnce, Refusal, type RefusalCode } from '../../worker/refusal.ts'
 
-/** The contract with tenants and operators (design: refusals). A change here breaks clients. */
+/** The contract with tenants and operators (docs/contract.md). A change here breaks clients. */
 const TABLE: Readonly<Record<RefusalCode, readonly [status: number, type: string]>> = {
   not_found: [404, 'invalid_request_error'],
   method_not_allowed: [405, 'invalid_request_error'],
