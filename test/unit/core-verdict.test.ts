@@ -141,7 +141,7 @@ describe('what upstream says', () => {
 
   it.each([
     { message: 'No file /models/Qwen-14B-Chat/config.json here', says: 'No file <path> here' },
-    { message: "in '/root/.cache/hf/x.py', line 3", says: "in '<path>', line 3" },
+    { message: "in '/home/vllm/.cache/hf/x.py', line 3", says: "in '<path>', line 3" },
     { message: 'The model `tiny` does not exist.', says: 'The model `qwen` does not exist.' },
     { message: 'It is `nope`. Valid aliases: tiny, other.', says: 'It is `nope`.' },
     { message: 'It is `nope`. Valid aliases: Qwen2.5-7B, other.', says: 'It is `nope`.' },
