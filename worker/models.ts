@@ -1,9 +1,8 @@
-import type { Context } from 'hono'
 import type { ModelRoute } from '../durable-objects/fleet/snapshot.ts'
-import { tenantObject, type AppEnv } from './env.ts'
+import { tenantObject } from './env.ts'
 import { admit } from './ingress/admit.ts'
 import { modelAt, modelNamed, modelNotFound } from './routing/resolve.ts'
-import { entrance, identify, sourceOf, withNews } from './entrance.ts'
+import { entrance, identify, sourceOf, withNews, type Ctx } from './entrance.ts'
 
 /** OpenAI's model card. vLLM's own has more (`root` is a path on the node): none of it leaves the site. */
 const card = (id: string, { created }: ModelRoute) => ({
@@ -14,7 +13,7 @@ const card = (id: string, { created }: ModelRoute) => ({
 })
 
 /** `GET /v1/models`: what there is to ask for; under a model's path, that one. */
-export async function listModels(c: Context<AppEnv>): Promise<Response> {
+export async function listModels(c: Ctx): Promise<Response> {
   const { snapshot, prefix } = await entrance(c)
   await check(c)
   const here = prefix === '' ? Object.values(snapshot.models) : [modelAt(snapshot, prefix)]
@@ -23,7 +22,7 @@ export async function listModels(c: Context<AppEnv>): Promise<Response> {
 }
 
 /** `GET /v1/models/{id}`: by name or alias; the card carries the name that was asked for. */
-export async function showModel(c: Context<AppEnv>): Promise<Response> {
+export async function showModel(c: Ctx): Promise<Response> {
   const { snapshot, prefix } = await entrance(c)
   await check(c)
   const id = decoded(c.req.path.slice('/v1/models/'.length))
@@ -44,7 +43,7 @@ function decoded(id: string): string {
   }
 }
 
-async function check(c: Context<AppEnv>): Promise<void> {
+async function check(c: Ctx): Promise<void> {
   const identity = await identify(c)
   await admit(() => tenantObject(c.env, identity.tenant), identity)
 }

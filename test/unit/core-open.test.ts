@@ -187,6 +187,18 @@ describe('collect', () => {
     expect(body.cancelled).toBe(false)
   })
 
+  it('reads the body to its end past an error frame as well', async () => {
+    const body = bodyOf(sse({ error: { message: 'no', type: 'BadRequestError', code: 400 } }))
+    const over = vi.fn<() => void>()
+    const outcome = gather(eventStream(body.stream)).finally(over)
+    await settled()
+    expect(over, 'the error is not the end of the body').not.toHaveBeenCalled()
+    body.push(sse('[DONE]'))
+    body.end()
+    expect((await outcome).kind).toBe('rejection')
+    expect(body.cancelled).toBe(false)
+  })
+
   it.each(['hangs', 'breaks'] as const)(
     'has its answer even if the body %s after the end mark',
     async (what) => {

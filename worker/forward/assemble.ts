@@ -1,4 +1,4 @@
-import type { Json } from '../json.ts'
+import { isObject, type Json } from '../json.ts'
 
 /**
  * Makes one JSON answer of all the data frames of a stream, the end mark left out, and the request
@@ -174,8 +174,4 @@ function last(parts: readonly Json[], name: string): unknown {
 
 function withoutNulls(values: Json): Json {
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== null))
-}
-
-function isObject(value: unknown): value is Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

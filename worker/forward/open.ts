@@ -1,7 +1,8 @@
 import { END, type Endpoint } from '../ingress/endpoints.ts'
-import type { Json } from '../json.ts'
+import { parseObject, type Json } from '../json.ts'
 import { FrameSplitter } from './frames.ts'
 import { judge, judgeFrame, type Fault, type Naming, type Rejection } from './verdict.ts'
+import { usageOf, type Usage } from './usage.ts'
 import type { Watchdog } from './watchdog.ts'
 
 /** A stream whose first content is in hand: from here on there is no other instance. */
@@ -17,7 +18,7 @@ export interface Opened {
 export interface Whole {
   readonly kind: 'whole'
   readonly json: string
-  readonly usage: { readonly prompt: number; readonly completion: number } | null
+  readonly usage: Usage | null
 }
 
 export interface Reading {
@@ -52,7 +53,9 @@ export async function openStream(
         reader.releaseLock()
         return { kind: 'opened', held, rest: response.body }
       }
-      if (found !== 'nothing') return found
+      if (found === 'nothing') continue
+      await readOut(reader)
+      return found
     }
   }
   return fault('the stream ended before any content')
@@ -83,27 +86,32 @@ export async function collect(
         await readOut(reader)
         return whole(endpoint.assemble(frames, request))
       }
-      const frame = parse(data)
+      const frame = parseObject(data)
       if (!frame) return fault('a frame that is not JSON')
       const meaning = endpoint.meaning(frame)
-      if (meaning === 'error') return judgeFrame(frame, naming)
-      if (meaning === 'aborted') return fault('the engine aborted the request')
+      if (meaning === 'error' || meaning === 'aborted') {
+        await readOut(reader)
+        return meaning === 'error' ? judgeFrame(frame, naming) : ABORTED
+      }
       frames.push(frame)
     }
   }
   return fault('the stream ended early')
 }
 
-/** How long the end of a body may take after its end mark, in milliseconds. */
+/** How long the end of a body may take after its last word, in milliseconds. */
 const READ_OUT_MS = 500
 
-/** Reads past the end mark to the body's own end: left early, a body takes its connection with it. */
+/**
+ * Reads past the end mark, or past an error, to the body's own end: left early, a body takes its
+ * connection with it; never left, it stays open.
+ */
 async function readOut(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<void> {
   const giveUp = setTimeout(() => void reader.cancel().catch(() => undefined), READ_OUT_MS)
   try {
     while (!(await reader.read()).done);
   } catch {
-    // The answer is whole already.
+    // What was to be known is known already.
   }
   clearTimeout(giveUp)
 }
@@ -115,7 +123,7 @@ export async function readWhole(
 ): Promise<Whole | Rejection | Fault> {
   const text = await response.text()
   if (response.status !== 200) return judge(response.status, text, naming)
-  const body = parse(text)
+  const body = parseObject(text)
   if (!body) return fault('a 200 that is not JSON')
   return { kind: 'whole', json: text, usage: usageOf(body) }
 }
@@ -135,7 +143,7 @@ function opening(
   naming: Naming,
 ): 'content' | 'nothing' | Rejection | Fault {
   if (data === END) return fault('the stream ended before any content')
-  const frame = parse(data)
+  const frame = parseObject(data)
   if (!frame) return fault('a frame that is not JSON')
   const meaning = endpoint.meaning(frame)
   switch (meaning) {
@@ -145,11 +153,12 @@ function opening(
     case 'error':
       return judgeFrame(frame, naming)
     case 'aborted':
-      return fault('the engine aborted the request')
+      return ABORTED
   }
 }
 
 const fault = (reason: string): Fault => ({ kind: 'fault', reason, message: null })
+const ABORTED = fault('the engine aborted the request')
 
 /** Every choice must say why it ended: an end mark alone proves nothing about them. */
 function whole(body: Json): Whole | Fault {
@@ -157,21 +166,4 @@ function whole(body: Json): Whole | Fault {
   const ended = choices.every((choice) => (choice as Json)['finish_reason'] !== null)
   if (choices.length === 0 || !ended) return fault('the stream ended without a finish_reason')
   return { kind: 'whole', json: JSON.stringify(body), usage: usageOf(body) }
-}
-
-function usageOf(body: Json): Whole['usage'] {
-  const usage = body['usage']
-  if (typeof usage !== 'object' || usage === null) return null
-  const { prompt_tokens: prompt, completion_tokens: completion } = usage as Json
-  const counted = typeof prompt === 'number' && typeof completion === 'number'
-  return counted ? { prompt, completion } : null
-}
-
-function parse(text: string): Json | null {
-  try {
-    const value: unknown = JSON.parse(text)
-    return typeof value === 'object' && value !== null ? (value as Json) : null
-  } catch {
-    return null
-  }
 }

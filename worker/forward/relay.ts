@@ -32,9 +32,8 @@ const LARGE_BYTES = 32 * 1024
  *
  * No byte changes, so none enters JavaScript on its way: the runtime pipes one branch of a tee to
  * the tenant by itself, and the other branch is emptied when the watchdog looks, about once a
- * second, to see how the stream is doing and, at last, how it ended. An isolate entered per chunk
- * costs two to three times the CPU of a bare pass-through; this costs a fraction more than one
- * (`npm run bench`).
+ * second, to see how the stream is doing and, at last, how it ended. What is dear is entering the
+ * isolate for every chunk; `npm run bench` says what this costs beside a bare pass-through.
  *
  * The order of the branches matters: only the second one of workerd's tee buffers exact copies.
  *

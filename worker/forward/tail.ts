@@ -1,6 +1,7 @@
 import { END } from '../ingress/endpoints.ts'
-import type { Json } from '../json.ts'
+import { parseObject } from '../json.ts'
 import { dataOf } from './frames.ts'
+import { usageOf, type Usage } from './usage.ts'
 
 /** Enough for the last frames of a stream: usage, an error with its message, `[DONE]`. */
 const KEPT_BYTES = 8 * 1024
@@ -21,7 +22,7 @@ export type Proof =
 export interface LastWords {
   readonly proof: Proof
   /** vLLM's token counts, when the last frames carry them. */
-  readonly usage: { readonly prompt: number; readonly completion: number } | null
+  readonly usage: Usage | null
 }
 
 /** Usage, the end mark, and one to spare. */
@@ -94,23 +95,11 @@ function lastFrames(text: string): string[] {
   return frames
 }
 
-function usageIn(frames: readonly string[]): LastWords['usage'] {
+function usageIn(frames: readonly string[]): Usage | null {
   const frame = frames.findLast((data) => data.includes('"usage"'))
-  const usage = frame === undefined ? undefined : (parsed(frame)?.['usage'] as Json | undefined)
-  const prompt = usage?.['prompt_tokens']
-  const completion = usage?.['completion_tokens']
-  const counted = typeof prompt === 'number' && typeof completion === 'number'
-  return counted ? { prompt, completion } : null
+  return usageOf(parseObject(frame ?? '') ?? {})
 }
 
 /** The first byte of a comment or of an empty line: no data. */
 const isIdle = (first: number | undefined): boolean =>
   first === COLON || first === LF || first === CR
-
-function parsed(frame: string): Json | null {
-  try {
-    return JSON.parse(frame) as Json
-  } catch {
-    return null
-  }
-}

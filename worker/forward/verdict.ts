@@ -33,12 +33,12 @@ export interface Fault {
 const TENANTS_OWN = new Set([400, 411, 413, 415, 422, 501])
 
 /**
- * Whose fault an answer is that is not a 200. vLLM says it in three shapes: an OpenAI error with an integer code, `{"error": "text"}`, FastAPI's
- * `{"detail": …}`, and whatever a proxy on the way makes up, HTML included.
+ * Whose fault an answer is that is not a 200. vLLM says it in three shapes: an OpenAI error with an
+ * integer code, `{"error": "text"}`, and FastAPI's `{"detail": …}`; a proxy on the way may say
+ * anything, HTML included. A 401 or 403 is about the site's own keys and never the tenant's.
  */
 export function judge(status: number, text: string, naming: Naming): Rejection | Fault {
   const said = readError(text)
-  // Ours, the operator's or the way's: a bad node key, vLLM's key, an Access page. Never the tenant's 401.
   const late = status === 504 && { late: true }
   if (!said)
     return { kind: 'fault', reason: `HTTP ${status} without a JSON error`, message: null, ...late }

@@ -1,4 +1,4 @@
-import type { Json } from '../json.ts'
+import { isObject, type Json } from '../json.ts'
 import { assembleChat, assembleCompletion, type Assemble } from '../forward/assemble.ts'
 
 /** What one data frame of a stream says. */
@@ -47,7 +47,7 @@ export const ENDPOINT_PATHS: readonly string[] = ENDPOINTS.map(({ path }) => pat
   (a, b) => b.length - a.length,
 )
 
-/** `reasoning_content` is what vLLM before 0.11 and other servers call `reasoning`. */
+/** `reasoning_content` is what older vLLM and other servers call `reasoning`. */
 const DELTAS = [
   'content',
   'reasoning',
@@ -96,8 +96,4 @@ function asked(value: unknown): boolean {
 /** Neither absent, null, false, '' nor []. */
 function filled(value: unknown): boolean {
   return Array.isArray(value) ? value.length > 0 : Boolean(value)
-}
-
-function isObject(value: unknown): value is Json {
-  return typeof value === 'object' && value !== null
 }
