@@ -1,3 +1,4 @@
+import { errorBody } from './reply.ts'
 import type { ScriptChoice, ScriptToken } from './script.ts'
 
 /** How far one choice has come. */
@@ -7,6 +8,8 @@ export interface Output {
   readonly count: number
   /** Null while it runs. */
   readonly finish: 'stop' | 'length' | 'abort' | null
+  /** Tokens of its prompt that came out of the prefix cache. */
+  readonly cached: number
 }
 
 /** What every answer of one request shares. */
@@ -19,6 +22,8 @@ export interface AnswerContext {
   readonly maxModelLen: number
   /** The server reports reasoning tokens (a reasoning parser is set). */
   readonly reasoning: boolean
+  /** `usage` says how many prompt tokens were cached (`--enable-prompt-tokens-details`). */
+  readonly promptTokensDetails: boolean
 }
 
 /** Writes one endpoint's wire format. Frames are whole SSE frames, blank line included. */
@@ -27,6 +32,8 @@ export interface Encoder {
   open(): string[]
   /** Frames for tokens `from` up to `to` of one output; `output.finish` is set with the last. */
   tokens(output: Output, from: number, to: number): string[]
+  /** What the stream still says when the engine fails with an HTTP-like code; it ends with this. */
+  error(code: number): string[]
   /** Frames after every choice has ended. */
   close(outputs: readonly Output[]): string[]
   /** The JSON of an answer that is not streamed. */
@@ -37,20 +44,26 @@ export interface Usage {
   readonly prompt: number
   readonly completion: number
   readonly reasoning: number
+  /** Of the prompt's. */
+  readonly cached: number
 }
 
 /** Exact token counts; a prompt counts once however many choices it has. */
 export function usageOf(outputs: readonly Output[]): Usage {
-  const prompts = new Set(outputs.map((output) => output.choice.prompt))
+  const prompts = new Map(outputs.toReversed().map((one) => [one.choice.prompt, one.cached]))
   let prompt = 0
-  for (const one of prompts) prompt += one.ids.length
+  let cached = 0
+  for (const [{ ids }, hits] of prompts) {
+    prompt += ids.length
+    cached += hits
+  }
   let completion = 0
   let reasoning = 0
   for (const { choice, count } of outputs) {
     completion += count
     reasoning += reasoningTokens(choice, count)
   }
-  return { prompt, completion, reasoning }
+  return { prompt, completion, reasoning, cached }
 }
 
 export function reasoningTokens(choice: ScriptChoice, count: number): number {
@@ -75,6 +88,19 @@ export const textOf = (
 
 export const idsOf = ({ choice }: Output, from: number, to: number): number[] =>
   choice.tokens.slice(from, to).map((token) => token.id)
+
+/** `prompt_tokens_details` of a usage object; null where the server does not report it. */
+export const cachedDetails = ({ promptTokensDetails }: AnswerContext, cached: number) =>
+  promptTokensDetails ? { cached_tokens: cached } : null
+
+/** The error object of an engine that fails inside a stream. */
+export const injectedError = (code: number): string =>
+  code < 500
+    ? errorBody('The request could not be processed.', 'BadRequestError', null, code)
+    : errorBody('Internal server error', 'InternalServerError', null, code)
+
+/** How OpenAI's older streams end with an error. */
+export const errorThenDone = (code: number): string[] => [frame(injectedError(code)) + DONE]
 
 /** One SSE frame without an event name. */
 export const frame = (json: string): string => `data: ${json}\n\n`

@@ -1,6 +1,8 @@
 /** The wire format of `/v1/chat/completions`, key by key as vLLM writes it. */
 import {
+  cachedDetails,
   DONE,
+  errorThenDone,
   frame,
   idsOf,
   reasoningTokens,
@@ -145,20 +147,24 @@ export function chatEncoder(
       return frames
     },
 
+    error: errorThenDone,
+
     close(outputs) {
       if (!wish.includeUsage) return [DONE]
-      const { prompt, completion, reasoning } = usageOf(outputs)
+      const { prompt, completion, reasoning, cached } = usageOf(outputs)
+      const cache = cachedDetails(context, cached)
       const counts = {
         prompt_tokens: prompt,
         total_tokens: prompt + completion,
         completion_tokens: completion,
+        ...(cache === null ? {} : { prompt_tokens_details: cache }),
         ...(context.reasoning ? { completion_tokens_details: details(context, reasoning) } : {}),
       }
       return [frame(`${head}],"usage":${JSON.stringify(counts)}${fingerprint}}`), DONE]
     },
 
     whole(outputs) {
-      const { prompt, completion, reasoning } = usageOf(outputs)
+      const { prompt, completion, reasoning, cached } = usageOf(outputs)
       const ids = choices[0]?.prompt.ids ?? []
       const texts = pieces(choices[0]?.prompt.text ?? '')
       return JSON.stringify({
@@ -173,7 +179,7 @@ export function chatEncoder(
           prompt_tokens: prompt,
           total_tokens: prompt + completion,
           completion_tokens: completion,
-          prompt_tokens_details: null,
+          prompt_tokens_details: cachedDetails(context, cached),
           completion_tokens_details: details(context, reasoning),
         },
         prompt_logprobs:

@@ -1,5 +1,6 @@
 /** `node scripts/sim/cli.ts --model NAME --port P`: one simulated vLLM instance in its own process. */
-import { Command, InvalidArgumentError } from 'commander'
+import { Command, InvalidArgumentError, Option } from 'commander'
+import { MODEL_KINDS, type ModelKind } from './endpoints.ts'
 import { startSim } from './server.ts'
 
 const number = (text: string): number => {
@@ -23,8 +24,10 @@ interface Flags {
   readonly timeScale?: number
   readonly apiKey?: string
   readonly seed?: number
-  readonly kind?: 'generate' | 'embedding'
+  readonly kind?: ModelKind
   readonly reasoning?: boolean
+  readonly promptTokensDetails?: boolean
+  readonly sseKeepAliveMs?: number
 }
 
 const flags = new Command('sim')
@@ -43,8 +46,10 @@ const flags = new Command('sim')
   .option('--time-scale <x>', 'simulated seconds per real second', number)
   .option('--api-key <key>', 'bearer key to ask for')
   .option('--seed <n>', 'seed for requests without one', number)
-  .option('--kind <kind>', 'generate or embedding')
+  .addOption(new Option('--kind <kind>', 'what the model can do').choices(MODEL_KINDS))
   .option('--reasoning', 'the model reasons unless told not to')
+  .option('--prompt-tokens-details', 'usage says how many prompt tokens were cached')
+  .option('--sse-keep-alive-ms <ms>', 'silence after which a stream says a comment', number)
   .parse()
   .opts<Flags>()
 

@@ -1,6 +1,8 @@
 /** The wire format of `/v1/completions`, key by key as vLLM writes it. */
 import {
+  cachedDetails,
   DONE,
+  errorThenDone,
   frame,
   idsOf,
   textOf,
@@ -102,19 +104,23 @@ export function completionEncoder(body: Body, context: AnswerContext): Encoder {
       return frames
     },
 
+    error: errorThenDone,
+
     close(outputs) {
       if (!includeUsage) return [DONE]
-      const { prompt, completion } = usageOf(outputs)
+      const { prompt, completion, cached } = usageOf(outputs)
+      const cache = cachedDetails(context, cached)
       const counts = {
         prompt_tokens: prompt,
         total_tokens: prompt + completion,
         completion_tokens: completion,
+        ...(cache === null ? {} : { prompt_tokens_details: cache }),
       }
       return [frame(`${head}],"usage":${JSON.stringify(counts)}${fingerprint}}`), DONE]
     },
 
     whole(outputs) {
-      const { prompt, completion } = usageOf(outputs)
+      const { prompt, completion, cached } = usageOf(outputs)
       return JSON.stringify({
         id: context.id,
         object: 'text_completion',
@@ -143,7 +149,7 @@ export function completionEncoder(body: Body, context: AnswerContext): Encoder {
           prompt_tokens: prompt,
           total_tokens: prompt + completion,
           completion_tokens: completion,
-          prompt_tokens_details: null,
+          prompt_tokens_details: cachedDetails(context, cached),
           completion_tokens_details: null,
         },
         kv_transfer_params: null,

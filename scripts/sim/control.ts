@@ -34,6 +34,9 @@ const KINDS: readonly Fault['kind'][] = [
   'slow',
   'abort',
   'keep-alive',
+  'silence',
+  'late-start',
+  'close',
   'html',
   'redirect',
 ]
@@ -46,6 +49,8 @@ const NEEDED: Partial<Record<Fault['kind'], string>> = {
   'early-end': 'afterChunks',
   slow: 'factor',
   'keep-alive': 'everyMs',
+  'late-start': 'ms',
+  close: 'code',
 }
 
 /** Checks a fault that came as JSON. @throws TypeError naming what is wrong */
@@ -88,6 +93,9 @@ async function act(sim: Sim, request: IncomingMessage): Promise<readonly [number
       if (profile === 'instant') sim.setProfile('instant')
       else if (isObject(profile)) sim.setProfile(profile)
       if (typeof body['keepBodies'] === 'boolean') sim.setKeepBodies(body['keepBodies'])
+      if (typeof body['keepFrameTimes'] === 'boolean') {
+        sim.setKeepFrameTimes(body['keepFrameTimes'])
+      }
       const most = numberAt(body, 'maxNumSeqs')
       if (most !== null) sim.engine.maxNumSeqs = most
       return [200, sim.state()]

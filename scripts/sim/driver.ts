@@ -69,6 +69,17 @@ export class Driver {
     this.#arm()
   }
 
+  /** Lets a sequence stand still in its place. */
+  hold(sequence: Sequence): void {
+    this.engine.hold(sequence)
+  }
+
+  /** Lets a sequence go on whose output has grown, or will not grow any more. */
+  resume(sequence: Sequence): void {
+    this.engine.resume(sequence, this.now())
+    this.kick()
+  }
+
   /** Does what is due and sets the timer; call it after {@link submit}. */
   kick(): void {
     if (this.#frozen || this.#advancing) return

@@ -14,7 +14,11 @@ function vector(prompt: Prompt, dimensions: number): number[] {
 }
 
 /** The answer of `/v1/embeddings`, as floats or as base64 of 32-bit floats. */
-export function embeddingsReply(body: Body, id: string, model: string): Reply {
+export function embeddingsReply(
+  body: Body,
+  id: string,
+  model: string,
+): { readonly reply: Reply; readonly promptTokens: number } {
   const texts = textsAt(body, 'input')
   const prompts = promptsOf({ prompt: texts.length > 0 ? texts : body['input'] })
   const dimensions = typeof body['dimensions'] === 'number' ? body['dimensions'] : DIMENSIONS
@@ -25,7 +29,7 @@ export function embeddingsReply(body: Body, id: string, model: string): Reply {
     return { index, object: 'embedding', embedding: encoded ? packed : values }
   })
   const tokens = prompts.reduce((sum, prompt) => sum + prompt.ids.length, 0)
-  return json({
+  const reply = json({
     id,
     object: 'list',
     created: Math.floor(Date.now() / 1000),
@@ -38,4 +42,5 @@ export function embeddingsReply(body: Body, id: string, model: string): Reply {
       prompt_tokens_details: null,
     },
   })
+  return { reply, promptTokens: tokens }
 }

@@ -72,6 +72,7 @@ export class Engine {
       firstTokenAt: 0,
       lastTokenAt: 0,
       holding: null,
+      cachedTokens: 0,
     }
     this.#waiting.add(sequence)
     return sequence
@@ -84,6 +85,18 @@ export class Engine {
     // As on a real server, an abort is not counted under finished_reason="abort".
     this.#leave(sequence)
     this.#admit()
+  }
+
+  /** Lets a sequence stand still: it keeps its place and its blocks and yields nothing more. */
+  hold(sequence: Sequence): void {
+    if (sequence.state !== 'ended') sequence.dueAt = Infinity
+  }
+
+  /** Lets a sequence go on that waits at the end of its output. */
+  resume(sequence: Sequence, now: number): void {
+    if (sequence.state !== 'decode' || sequence.dueAt !== Infinity) return
+    sequence.dueAt = now + interTokenMs(this.profile, this.#running.size) * this.slowness
+    this.#due.push(sequence)
   }
 
   /** Does everything that is due by `now`. */
@@ -112,6 +125,7 @@ export class Engine {
       this.#waiting.delete(sequence)
       this.#running.add(sequence)
       sequence.holding = holding
+      sequence.cachedTokens = holding.cachedTokens
       sequence.admittedAt = this.#now
       sequence.state = 'prefill'
       this.stats.prefixQueries += prompt.length
@@ -130,10 +144,11 @@ export class Engine {
     let freeAt = this.#now
     for (const sequence of this.#prefill) {
       if (sequence.workFrom >= this.#now) {
-        const uncached = sequence.spec.prompt.length - (sequence.holding?.cachedTokens ?? 0)
+        const uncached = sequence.spec.prompt.length - sequence.cachedTokens
         sequence.workFrom = freeAt
         sequence.workTo = freeAt + prefillMs(this.profile, uncached) * this.slowness
-        const dueAt = sequence.workTo + this.profile.ttftBaseMs
+        const late = sequence.spec.delayMs ?? 0
+        const dueAt = sequence.workTo + this.profile.ttftBaseMs + late
         if (dueAt !== sequence.dueAt) {
           sequence.dueAt = dueAt
           this.#due.push(sequence)
@@ -151,17 +166,19 @@ export class Engine {
     if (isFirst) this.#endPrefill(sequence)
     const step = interTokenMs(this.profile, this.#running.size) * this.slowness
     const from = sequence.generated
-    const to = step > 0 ? from + 1 : spec.output.length
+    const to = Math.min(step > 0 ? from + 1 : Infinity, spec.output.length)
     sequence.generated = to
-    this.#count(sequence, due, isFirst, to - from)
-    if (to >= spec.output.length) {
+    if (to > from) this.#count(sequence, due, isFirst, to - from)
+    if (to >= spec.output.length && spec.isOpen?.() === true) {
+      sequence.dueAt = Infinity
+    } else if (to >= spec.output.length) {
       this.#finish(sequence)
     } else {
       const late = this.#now - due
       sequence.dueAt = late > Math.max(step, this.patienceMs) ? this.#now + step : due + step
       this.#due.push(sequence)
     }
-    spec.onTokens(from, to)
+    if (to > from) spec.onTokens(from, to)
     return to - from + (isFirst ? spec.prompt.length : 0)
   }
 
@@ -176,7 +193,7 @@ export class Engine {
     const { stats } = this
     stats.generationTokens += tokens
     if (isFirst) {
-      const cached = sequence.holding?.cachedTokens ?? 0
+      const cached = sequence.cachedTokens
       stats.promptTokens += sequence.spec.prompt.length
       stats.cachedTokens += cached
       stats.ttft.observe((at - sequence.arrivedAt) / 1000)
@@ -190,7 +207,7 @@ export class Engine {
   #finish(sequence: Sequence): void {
     const { stats } = this
     const { spec, arrivedAt, admittedAt, firstTokenAt, lastTokenAt } = sequence
-    const cached = sequence.holding?.cachedTokens ?? 0
+    const cached = sequence.cachedTokens
     this.#leave(sequence)
     stats.finished[spec.finish]++
     stats.requestPromptTokens.observe(spec.prompt.length)

@@ -46,6 +46,9 @@ export function strikeAtOnce(exchange: Exchange, fault: Fault): boolean {
     case 'slow':
     case 'abort':
     case 'keep-alive':
+    case 'silence':
+    case 'late-start':
+    case 'close':
       return false
   }
 }

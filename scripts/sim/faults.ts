@@ -1,4 +1,7 @@
-/** What can be made to go wrong with one simulated instance. One fault at a time, live. */
+/**
+ * What can be made to go wrong with one simulated instance. One fault at a time, live. A frame is an
+ * SSE frame, or a message of a WebSocket; open WebSockets meet a fault as soon as it is set.
+ */
 export type FaultKind =
   /** The listener is closed: connections are refused; streams under way go on. */
   | { readonly kind: 'refuse' }
@@ -12,13 +15,22 @@ export type FaultKind =
   | { readonly kind: 'stream-error'; readonly code: number; readonly afterChunks?: number }
   /** The connection is reset after `afterChunks` frames; `midFrame`: with half of the next sent. */
   | { readonly kind: 'cut'; readonly afterChunks: number; readonly midFrame?: boolean }
+  /** After `afterChunks` frames (default 0) nothing more is said; the connection and its slot stay. */
+  | { readonly kind: 'silence'; readonly afterChunks?: number }
+  /** The first token comes `ms` real milliseconds later than it would: a long prefill. */
+  | { readonly kind: 'late-start'; readonly ms: number }
+  /** A WebSocket is closed with this code after `afterChunks` messages (default 0). */
+  | { readonly kind: 'close'; readonly code: number; readonly afterChunks?: number }
   /** The body ends properly after `afterChunks` frames, without `[DONE]`. */
   | { readonly kind: 'early-end'; readonly afterChunks: number }
   /** The engine is `factor` times slower. */
   | { readonly kind: 'slow'; readonly factor: number }
-  /** As while shutting down: every answer, also those under way, ends with finish_reason "abort". */
-  | { readonly kind: 'abort' }
-  /** Comments (`: keep-alive`) in streams that are silent for `everyMs` real milliseconds. */
+  /**
+   * As while shutting down: every answer, also those under way, ends with finish_reason "abort".
+   * `/v1/responses` of a plain model calls such an answer completed, which `asCompleted` does.
+   */
+  | { readonly kind: 'abort'; readonly asCompleted?: boolean }
+  /** Comments (`: keep-alive`) in chat and completion streams silent for `everyMs` real milliseconds. */
   | { readonly kind: 'keep-alive'; readonly everyMs: number }
   /** An HTML error page, as a proxy writes it. Default status 502. */
   | { readonly kind: 'html'; readonly status?: number }

@@ -20,6 +20,9 @@ export interface Job {
   readonly driver: Driver
   readonly record: RequestRecord
   readonly fault: Fault | null
+  /** Silence after which the stream says a comment; null: it never does. */
+  readonly keepAliveMs: number | null
+  readonly keepFrameTimes: boolean
   /** Headers of the whole answer that depend on the engine's load (ORCA). */
   readonly loadHeaders: () => readonly (readonly [string, string])[]
   /** Called once, when nothing more will happen. */
@@ -51,6 +54,10 @@ export class Generation {
     this.#left = choices.length
     const maxTokens = limitOf(body)
     const n = numberAt(body, 'n') ?? 1
+    const { fault } = job
+    const late = fault?.kind === 'late-start' ? { delayMs: fault.ms * driver.timeScale } : {}
+    const prompts = new Set(choices.map(({ prompt }) => prompt))
+    for (const { ids } of prompts) record.promptTokens += ids.length
     this.#sequences = choices.map((choice, i) =>
       driver.submit({
         prompt: choice.prompt.ids,
@@ -60,12 +67,21 @@ export class Generation {
         maxTokens: maxTokens ?? choice.tokens.length,
         n,
         onTokens: (from, to) => this.#onTokens(i, from, to),
+        ...late,
       }),
     )
     this.#writer = record.stream
-      ? new StreamWriter(response, job.fault, driver.engine.profile.chunked, (outcome) => {
-          record.outcome = outcome
-          this.#stop()
+      ? new StreamWriter(response, {
+          fault,
+          chunked: driver.engine.profile.chunked,
+          keepAliveMs: job.keepAliveMs,
+          error: (code) => job.encoder.error(code),
+          record: job.keepFrameTimes ? record : null,
+          onFault: (outcome) => {
+            record.outcome = outcome
+            if (outcome === 'hung') this.#hold()
+            else this.#stop()
+          },
         })
       : null
     response.on('close', () => {
@@ -89,7 +105,7 @@ export class Generation {
 
   /** Ends the answer as a server does that is told to stop: 200, finish_reason "abort". */
   shutDown(): void {
-    if (this.#over) return
+    if (this.#over || this.#writer?.silent === true) return
     for (const [i, sequence] of this.#sequences.entries()) {
       if (this.#ended[i]) continue
       this.#job.driver.abort(sequence)
@@ -103,7 +119,7 @@ export class Generation {
   #output(i: number, count: number, finish: Output['finish']): Output {
     const choice = this.#job.choices[i]
     if (choice === undefined) throw new Error(`no choice ${i}`)
-    return { choice, count, finish }
+    return { choice, count, finish, cached: this.#sequences[i]?.cachedTokens ?? 0 }
   }
 
   #onTokens(i: number, from: number, to: number): void {
@@ -111,9 +127,24 @@ export class Generation {
     const choice = this.#job.choices[i]
     this.#counts[i] = to
     this.#job.record.tokensGenerated += to - from
+    if (from === 0) this.#noteCached()
     const isLast = to === choice?.tokens.length
     if (isLast) this.#end(i)
     this.#emit(this.#output(i, to, isLast ? choice.finishReason : null), from, to)
+  }
+
+  /** A prompt is cached or not once, however many choices it has. */
+  #noteCached(): void {
+    const hits = new Map<unknown, number>()
+    for (const [i, { prompt }] of this.#job.choices.entries()) {
+      if (!hits.has(prompt)) hits.set(prompt, this.#sequences[i]?.cachedTokens ?? 0)
+    }
+    this.#job.record.cachedTokens = [...hits.values()].reduce((sum, one) => sum + one, 0)
+  }
+
+  /** Keeps the place in the engine, and says nothing more until the client has gone. */
+  #hold(): void {
+    for (const sequence of this.#sequences) this.#job.driver.hold(sequence)
   }
 
   #end(i: number): void {
@@ -125,20 +156,21 @@ export class Generation {
     const { encoder, record } = this.#job
     const writer = this.#writer
     if (writer !== null) {
-      const frames = encoder.tokens(output, from, to)
+      const frames = this.#opened ? [] : encoder.open()
       if (!this.#opened) {
         this.#opened = true
         record.firstByteAt = Date.now()
-        frames.unshift(...encoder.open())
       }
+      frames.push(...encoder.tokens(output, from, to))
       if (this.#left > 0) {
         writer.write(frames)
       } else {
         writer.end([...frames, ...encoder.close(this.#outputs())])
       }
-      if (writer.open || record.outcome === 'open') record.tokensSent += to - from
+      if (!writer.silent && (writer.open || record.outcome === 'open'))
+        record.tokensSent += to - from
     }
-    if (this.#left === 0 && !this.#over) this.#finish()
+    if (this.#left === 0 && !this.#over && writer?.silent !== true) this.#finish()
   }
 
   readonly #finishes = (i: number): Output['finish'] => {
@@ -168,6 +200,10 @@ export class Generation {
   /** The stream faults, as they look when the answer is one piece. @returns whether one struck */
   #breakWhole(body: string): boolean {
     const { fault, record, request, response } = this.#job
+    if (fault?.kind === 'silence') {
+      record.outcome = 'hung'
+      return true
+    }
     if (fault?.kind !== 'cut' && fault?.kind !== 'early-end') return false
     const half = body.slice(0, Math.ceil(body.length / 2))
     record.status = 200

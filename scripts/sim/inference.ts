@@ -1,85 +1,163 @@
 /** Requests that generate: refused, or handed to the engine in their endpoint's wire format. */
-import type { AnswerContext, Encoder } from './answer.ts'
+import { injectedError, type AnswerContext, type Encoder } from './answer.ts'
+import { anthropicError } from './anthropic-errors.ts'
+import { audioEncoder, refuseAudio, transcriptOf } from './audio.ts'
 import { textAt, type Body } from './body.ts'
 import { chatEncoder } from './chat.ts'
 import { completionEncoder } from './completions.ts'
 import { embeddingsReply } from './embeddings.ts'
+import type { Api } from './endpoints.ts'
 import { count, finish, header, type Exchange, type SimContext } from './exchange.ts'
 import type { Fault } from './faults.ts'
 import { Generation } from './generation.ts'
 import { hexId } from './ids.ts'
 import { messagesEncoder } from './messages.ts'
-import { promptsOf, thinkingAsked } from './prompt.ts'
+import { promptsOf } from './prompt.ts'
 import { json, type Reply } from './reply.ts'
 import { responsesEncoder } from './responses.ts'
+import { rerankReply, scoreReply } from './scoring.ts'
 import { simScript, type ScriptChoice } from './script.ts'
-import { injectedError } from './stream-writer.ts'
-import { anthropicError, complain, tooLong, unknownModel, type Api } from './validate.ts'
+import { thinkingAsked } from './tools.ts'
+import { complain, tooLong, unknownModel } from './validate.ts'
 
 /** What is wrong with a request; null when it can be served. */
-export function refuse(sim: SimContext, api: Api, body: Body, path: string): Reply | null {
-  const countsOnly = path.endsWith('/count_tokens')
-  const broken = countsOnly ? null : complain(api, body)
+export function refuse(sim: SimContext, api: Api, body: Body): Reply | null {
+  const broken = complain(api, body)
   if (broken !== null) return broken
   const model = textAt(body, 'model')
   const unknown =
     model !== null && !sim.names.includes(model) ? unknownModel(model, sim.names) : null
-  const semantic =
-    unknown ??
-    (countsOnly || api === 'embeddings' ? null : tooLong(body, promptsOf(body), sim.maxModelLen))
-  return semantic !== null && api === 'messages' ? anthropicError(semantic) : semantic
+  const semantic = unknown ?? refuseContent(sim, api, body)
+  const isAnthropic = api === 'messages' || api === 'count-tokens'
+  return semantic !== null && isAnthropic ? anthropicError(semantic) : semantic
 }
 
-const ID_PREFIX = {
+function refuseContent(sim: SimContext, api: Api, body: Body): Reply | null {
+  switch (api) {
+    case 'chat':
+    case 'completion':
+    case 'messages':
+    case 'responses':
+      return tooLong(body, promptsOf(body), sim.maxModelLen)
+    case 'transcription':
+    case 'translation':
+      return refuseAudio(body)
+    case 'count-tokens':
+    case 'embeddings':
+    case 'rerank':
+    case 'score':
+      return null
+  }
+}
+
+const ID_PREFIX: Readonly<Record<Api, string>> = {
   chat: 'chatcmpl-',
   completion: 'cmpl-',
   messages: 'chatcmpl-',
   responses: 'resp_',
   embeddings: 'embd-',
+  rerank: 'score-',
+  score: 'score-',
+  transcription: 'transcribe-',
+  translation: 'translate-',
+  'count-tokens': '',
 }
 
 /** Answers a request that {@link refuse} found nothing wrong with. */
 export function answer(exchange: Exchange, api: Api, body: Body, fault: Fault | null): void {
-  const { sim, request, response, record, path } = exchange
-  if (path.endsWith('/count_tokens')) {
-    const count = promptsOf(body).reduce((sum, prompt) => sum + prompt.ids.length, 0)
-    finish(
-      exchange,
-      json({ input_tokens: count, context_management: { original_input_tokens: count } }),
-    )
-    return
-  }
+  const { sim, record } = exchange
   const id = `${ID_PREFIX[api]}${record.id ?? textAt(body, 'request_id') ?? hexId()}`
-  if (api === 'embeddings') {
-    finish(exchange, embeddingsReply(body, id, sim.names[0] ?? ''))
-    return
+  switch (api) {
+    case 'count-tokens': {
+      const count = promptsOf(body).reduce((sum, prompt) => sum + prompt.ids.length, 0)
+      const counts = { original_input_tokens: count }
+      const reply = json({ input_tokens: count, context_management: counts })
+      finishCounted(exchange, { reply, promptTokens: count }, fault)
+      return
+    }
+    case 'embeddings':
+      finishCounted(exchange, embeddingsReply(body, id, sim.names[0] ?? ''), fault)
+      return
+    case 'rerank':
+      finishCounted(exchange, rerankReply(body, id, sim.names[0] ?? ''), fault)
+      return
+    case 'score':
+      finishCounted(exchange, scoreReply(body, id, sim.names[0] ?? ''), fault)
+      return
+    case 'chat':
+    case 'completion':
+    case 'messages':
+    case 'responses':
+    case 'transcription':
+    case 'translation':
+      generate(exchange, api, body, id, fault)
   }
-  const created = Math.floor(Date.now() / 1000)
-  const reasoning = api === 'chat' && (thinkingAsked(body) ?? sim.reasoning)
-  if (fault?.kind === 'stream-error' && body['stream'] !== true) {
+}
+
+/** An answer that is ready at once; faults of streams that make sense for it strike it too. */
+function finishCounted(
+  exchange: Exchange,
+  answer: { readonly reply: Reply; readonly promptTokens: number },
+  fault: Fault | null,
+): void {
+  exchange.record.promptTokens = answer.promptTokens
+  if (fault?.kind === 'stream-error') {
     finish(exchange, { status: fault.code, body: injectedError(fault.code) })
+  } else if (fault?.kind === 'silence') {
+    exchange.record.outcome = 'hung'
+  } else if (fault?.kind === 'cut') {
+    exchange.record.outcome = 'cut'
+    exchange.record.endedAt = Date.now()
+    exchange.request.socket.resetAndDestroy()
+  } else if (fault?.kind === 'late-start') {
+    setTimeout(() => finish(exchange, answer.reply), fault.ms)
+  } else {
+    finish(exchange, answer.reply)
+  }
+}
+
+type Generating = 'chat' | 'completion' | 'messages' | 'responses' | 'transcription' | 'translation'
+
+function generate(
+  exchange: Exchange,
+  api: Generating,
+  body: Body,
+  id: string,
+  fault: Fault | null,
+): void {
+  const { sim, request, response, record } = exchange
+  if (fault?.kind === 'stream-error' && body['stream'] !== true) {
+    const reply = { status: fault.code, body: injectedError(fault.code) }
+    finish(exchange, api === 'messages' ? anthropicError(reply) : reply)
     return
   }
-  const choices = simScript(body, { seed: sim.seed, maxModelLen: sim.maxModelLen, reasoning })
-  record.stream = body['stream'] === true
+  const thinks = api === 'chat' || api === 'messages' || api === 'responses'
   const context: AnswerContext = {
     id,
-    created,
+    created: Math.floor(Date.now() / 1000),
     model: sim.names[0] ?? '',
     fingerprint: `vllm-${sim.version}-dcb12dd9`,
     maxModelLen: sim.maxModelLen,
-    reasoning,
+    reasoning: thinks && (thinkingAsked(body) ?? sim.reasoning),
+    promptTokensDetails: sim.promptTokensDetails,
   }
+  record.stream = body['stream'] === true
+  const comments = api === 'chat' || api === 'completion'
   const generation: Generation = new Generation({
     request,
     response,
     body,
-    choices,
-    encoder: encoderFor(api, body, choices, context),
+    ...said(sim, api, body, context, fault),
     driver: sim.driver,
     record,
     fault,
-    loadHeaders: () => (api === 'chat' || api === 'completion' ? orca(exchange) : []),
+    keepAliveMs: comments
+      ? fault?.kind === 'keep-alive'
+        ? fault.everyMs
+        : sim.sseKeepAliveMs
+      : null,
+    keepFrameTimes: sim.log.keepFrameTimes,
+    loadHeaders: () => (comments ? orca(exchange) : []),
     onEnd: (self) => {
       sim.active.delete(self)
       count(exchange, record.status ?? 200)
@@ -88,22 +166,34 @@ export function answer(exchange: Exchange, api: Api, body: Body, fault: Fault | 
   if (generation.isOpen) sim.active.add(generation)
 }
 
-function encoderFor(
-  api: Api,
+/** What the model says to a body, and how its endpoint writes it. */
+function said(
+  sim: SimContext,
+  api: Generating,
   body: Body,
-  choices: ScriptChoice[],
   context: AnswerContext,
-): Encoder {
+  fault: Fault | null,
+): { readonly choices: readonly ScriptChoice[]; readonly encoder: Encoder } {
+  const { seed, maxModelLen } = sim
+  if (api === 'transcription' || api === 'translation') {
+    const { choice, seconds } = transcriptOf(body, { seed, maxModelLen })
+    return { choices: [choice], encoder: audioEncoder(api, body, seconds, context) }
+  }
+  const choices = simScript(body, { seed, maxModelLen, reasoning: context.reasoning })
   switch (api) {
     case 'completion':
-      return completionEncoder(body, context)
+      return { choices, encoder: completionEncoder(body, context) }
     case 'messages':
-      return messagesEncoder(choices, context)
-    case 'responses':
-      return responsesEncoder(body, choices, context)
+      return { choices, encoder: messagesEncoder(body, choices, context) }
+    case 'responses': {
+      const aborted = () => {
+        const now = fault ?? sim.faults.current
+        return now?.kind === 'abort' && now.asCompleted === true ? 'completed' : 'cancelled'
+      }
+      return { choices, encoder: responsesEncoder(body, choices, context, aborted) }
+    }
     case 'chat':
-    case 'embeddings':
-      return chatEncoder(body, choices, context)
+      return { choices, encoder: chatEncoder(body, choices, context) }
   }
 }
 

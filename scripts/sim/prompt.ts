@@ -1,4 +1,4 @@
-import { isObject, listAt, objectAt, textAt, type Body } from './body.ts'
+import { isObject, listAt, textAt, type Body } from './body.ts'
 import { encode, hashText, mix, SPECIAL, textOfId } from './tokenizer.ts'
 
 /** One prompt as the engine sees it. */
@@ -25,6 +25,11 @@ const turn = (role: string, text: string): string =>
 
 function message(value: unknown): string {
   if (!isObject(value)) return ''
+  // Items of /v1/responses: a call the model made, and what came of it.
+  if (value['type'] === 'function_call') {
+    return turn('assistant', `${SPECIAL.toolCall}${JSON.stringify(value)}${SPECIAL.endToolCall}`)
+  }
+  if (value['type'] === 'function_call_output') return turn('tool', contentText(value['output']))
   const calls = listAt(value, 'tool_calls')
     .filter(isObject)
     .map((call) => `${SPECIAL.toolCall}${JSON.stringify(call['function'])}${SPECIAL.endToolCall}`)
@@ -70,9 +75,3 @@ export const promptHash = ({ ids }: Prompt): number => ids.reduce(mix, 0x9e3779b
 
 /** The cache salt of a body, which keeps tenants' prefixes apart. */
 export const saltOf = (body: Body): string | null => textAt(body, 'cache_salt')
-
-/** `chat_template_kwargs.enable_thinking`; null where the body does not say. */
-export const thinkingAsked = (body: Body): boolean | null => {
-  const asked = objectAt(body, 'chat_template_kwargs')['enable_thinking']
-  return typeof asked === 'boolean' ? asked : null
-}

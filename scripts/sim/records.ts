@@ -22,7 +22,10 @@ export interface RequestRecord {
   readonly path: string
   readonly arrivedAt: number
   readonly headers: IncomingHttpHeaders
-  /** The parsed body; undefined where there was none, or bodies are not kept. */
+  /**
+   * The parsed body; undefined where there was none, or bodies are not kept. A form's files stand as
+   * name, type and size; of a WebSocket it is the list of what the client sent, audio as its size.
+   */
   body: unknown
   stream: boolean
   /** Null until headers are sent. */
@@ -36,17 +39,32 @@ export interface RequestRecord {
    */
   socketClosedAt: number | null
   outcome: Outcome
-  /** Tokens the engine has generated for it. */
+  /** Tokens of its prompts, each counted once; 0 where it never came so far. */
+  promptTokens: number
+  /** Of those, what the engine found in its prefix cache. */
+  cachedTokens: number
+  /** Tokens the engine has generated for it, also those that nobody read any more. */
   tokensGenerated: number
   /** Tokens written to the connection. */
   tokensSent: number
+  /**
+   * When each frame was written, in Unix milliseconds with fractions, comments left out: the SSE
+   * frames of a stream, the messages of a WebSocket. Empty where they are not kept.
+   */
+  readonly frameTimes: number[]
+  /** The code a WebSocket was closed with; null for anything else, or while it is open. */
+  closeCode: number | null
 }
+
+/** Unix milliseconds, finer than `Date.now()`. */
+export const preciseNow = (): number => performance.timeOrigin + performance.now()
 
 const KEPT = 50_000
 
 /** The last 50,000 requests, oldest first. */
 export class RequestLog {
   keepBodies = true
+  keepFrameTimes = true
   #records: RequestRecord[] = []
 
   add(record: RequestRecord): void {

@@ -1,24 +1,16 @@
 /** From a request on the wire to what answers it. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import { isObject } from './body.ts'
-import { finish, header, type Exchange, type SimContext } from './exchange.ts'
+import { readForm, withoutBytes } from './audio.ts'
+import { isObject, type Body } from './body.ts'
+import { apiAt, isInference, type Api } from './endpoints.ts'
+import { finish, hasKey, header, recordOf, type Exchange, type SimContext } from './exchange.ts'
 import { strikeAtOnce } from './fault-answers.ts'
 import type { Fault } from './faults.ts'
 import { answer, refuse } from './inference.ts'
 import { currentMetrics, models } from './open-routes.ts'
-import type { RequestRecord } from './records.ts'
 import { json, methodNotAllowed, NOT_FOUND, UNAUTHORIZED, type Reply } from './reply.ts'
-import { invalidJson, unsupportedMediaType, type Api } from './validate.ts'
-
-const GENERATES: Readonly<Record<string, Api>> = {
-  '/v1/chat/completions': 'chat',
-  '/v1/completions': 'completion',
-  '/v1/messages': 'messages',
-  '/v1/responses': 'responses',
-}
-
-const POSTS: readonly string[] = [...Object.keys(GENERATES), '/v1/messages/count_tokens']
+import { invalidJson, unsupportedMediaType } from './validate.ts'
 
 const GETS: Readonly<Record<string, (sim: SimContext) => Reply>> = {
   '/health': () => ({ status: 200, body: '', type: '' }),
@@ -38,22 +30,7 @@ export function route(sim: SimContext, request: IncomingMessage, response: Serve
   const url = request.url ?? '/'
   const query = url.indexOf('?')
   const path = query === -1 ? url : url.slice(0, query)
-  const record: RequestRecord = {
-    id: header(request, 'x-request-id'),
-    method: request.method ?? 'GET',
-    path,
-    arrivedAt: Date.now(),
-    headers: request.headers,
-    body: undefined,
-    stream: false,
-    status: null,
-    firstByteAt: null,
-    endedAt: null,
-    socketClosedAt: null,
-    outcome: 'open',
-    tokensGenerated: 0,
-    tokensSent: 0,
-  }
+  const record = recordOf(request, path)
   sim.log.add(record)
   const exchange: Exchange = {
     sim,
@@ -66,13 +43,13 @@ export function route(sim: SimContext, request: IncomingMessage, response: Serve
   }
   sim.lastOn.set(request.socket, record)
 
-  const isInference = path in GENERATES || path === '/v1/embeddings'
-  const fault = sim.faults.strike(isInference)
+  const fault = sim.faults.strike(isInference(path))
   if (fault !== null && strikeAtOnce(exchange, fault)) return
 
-  const reply = early(exchange)
+  const api = apiAt(sim.kind, path)
+  const reply = early(exchange, api)
   if (reply !== null) finish(exchange, reply)
-  else readBody(exchange, fault)
+  else if (api !== null) readBody(exchange, api, fault)
 }
 
 /** Notes that a connection has closed, on the last request that came by it. */
@@ -80,57 +57,80 @@ export function connectionClosed(sim: SimContext, socket: Socket): void {
   const record = sim.lastOn.get(socket)
   if (record === undefined) return
   record.socketClosedAt = Date.now()
-  if (record.endedAt !== null) return
+  // A WebSocket's session knows better how it ended.
+  if (record.endedAt !== null || record.status === 101) return
   record.endedAt = record.socketClosedAt
   if (record.outcome === 'open') record.outcome = 'aborted'
 }
 
-/** Everything that can be answered without a body; null where one is needed. */
-function early(exchange: Exchange): Reply | null {
+/** Everything that can be answered without a body; null where one is needed, and there is an `api`. */
+function early(exchange: Exchange, api: Api | null): Reply | null {
   const { sim, path, request } = exchange
   const method = request.method ?? 'GET'
-  if (sim.apiKey !== null && path.startsWith('/v1') && method !== 'OPTIONS') {
-    const given = /^bearer (.*)$/i.exec(header(request, 'authorization') ?? '')?.[1]
-    if (given !== sim.apiKey) return UNAUTHORIZED
-  }
+  if (!hasKey(sim, request, path)) return UNAUTHORIZED
   const get = GETS[path]
   if (get !== undefined) {
     exchange.handler = path
     if (method === 'GET' || (path === '/ping' && method === 'POST')) return get(sim)
     return methodNotAllowed('GET')
   }
-  const embeds = sim.kind === 'embedding' && path === '/v1/embeddings'
-  if (!embeds && !POSTS.includes(path)) return NOT_FOUND
+  if (api === null) return NOT_FOUND
   exchange.handler = path
   if (method !== 'POST') return methodNotAllowed('POST')
+  if (isForm(api)) return null
   const type = header(request, 'content-type') ?? ''
   return /^application\/json *(;|$)/i.test(type) ? null : unsupportedMediaType()
 }
 
-function readBody(exchange: Exchange, fault: Fault | null): void {
-  const { request, sim, record, path } = exchange
-  const parts: Buffer[] = []
-  request.on('data', (part: Buffer) => parts.push(part))
+const isForm = (api: Api): boolean => api === 'transcription' || api === 'translation'
+
+function readBody(exchange: Exchange, api: Api, fault: Fault | null): void {
+  const { request } = exchange
+  const parts: Buffer<ArrayBuffer>[] = []
+  request.on('data', (part: Buffer<ArrayBuffer>) => parts.push(part))
   request.on('end', () => {
     // Gone before it was read: no "close" will follow that could stop a generation.
     if (request.socket.destroyed) return
-    const text = (parts.length === 1 ? parts[0] : Buffer.concat(parts))?.toString() ?? ''
-    let body: unknown
-    try {
-      body = JSON.parse(text)
-    } catch (error) {
-      const at = /position (\d+)/.exec(error instanceof Error ? error.message : '')?.[1]
-      finish(exchange, invalidJson(at === undefined ? text.length : Number(at)))
+    const [first] = parts
+    const bytes = parts.length === 1 && first !== undefined ? first : Buffer.concat(parts)
+    if (!isForm(api)) {
+      takeJson(exchange, api, bytes.toString(), fault)
       return
     }
-    if (sim.log.keepBodies) record.body = body
-    if (!isObject(body)) {
-      finish(exchange, invalidJson(0))
-      return
-    }
-    const api = path === '/v1/embeddings' ? 'embeddings' : (GENERATES[path] ?? 'messages')
-    const wrong = refuse(sim, api, body, path)
-    if (wrong !== null) finish(exchange, wrong)
-    else answer(exchange, api, body, fault)
+    const type = header(request, 'content-type') ?? ''
+    // What is no form has no fields: FastAPI then misses the required ones.
+    readForm(bytes, type)
+      .catch(() => ({}))
+      .then(
+        (body: Body) => {
+          if (!request.socket.destroyed) take(exchange, api, body, withoutBytes(body), fault)
+        },
+        () => request.socket.destroy(),
+      )
   })
+}
+
+function takeJson(exchange: Exchange, api: Api, text: string, fault: Fault | null): void {
+  let body: unknown
+  try {
+    body = JSON.parse(text)
+  } catch (error) {
+    const at = /position (\d+)/.exec(error instanceof Error ? error.message : '')?.[1]
+    finish(exchange, invalidJson(at === undefined ? text.length : Number(at)))
+    return
+  }
+  if (isObject(body)) {
+    take(exchange, api, body, body, fault)
+    return
+  }
+  if (exchange.sim.log.keepBodies) exchange.record.body = body
+  finish(exchange, invalidJson(0))
+}
+
+/** @param shown the body as the record keeps it */
+function take(exchange: Exchange, api: Api, body: Body, shown: Body, fault: Fault | null): void {
+  if (exchange.sim.log.keepBodies) exchange.record.body = shown
+  const wrong = refuse(exchange.sim, api, body)
+  if (wrong !== null) finish(exchange, wrong)
+  else answer(exchange, api, body, fault)
 }

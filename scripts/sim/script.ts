@@ -6,10 +6,11 @@
  * An explicit limit is always reached (as with a model of random weights) unless a stop string, a
  * JSON answer or a tool call ends it; without a limit the model stops by itself after 16 to 64 tokens.
  */
-import { isObject, listAt, numberAt, objectAt, textAt, textsAt, type Body } from './body.ts'
-import { promptHash, promptsOf, thinkingAsked, type Prompt } from './prompt.ts'
+import { isObject, listAt, numberAt, textsAt, type Body } from './body.ts'
+import { promptHash, promptsOf, type Prompt } from './prompt.ts'
 import { applyStops } from './stops.ts'
 import { mix, pieces, random, SPECIAL, tokenId } from './tokenizer.ts'
+import { calledTools, thinkingAsked, wantedJson, type Tool } from './tools.ts'
 import { example, pythonJson, word } from './words.ts'
 
 export type TokenKind = 'content' | 'reasoning' | 'name' | 'arguments' | 'silent' | 'end'
@@ -65,40 +66,7 @@ export function limitOf(body: Body): number | null {
   return asked ?? (isCompletion ? 16 : null)
 }
 
-/** Names and schemas of the functions a body offers, those that this answer will call. */
-function calledTools(body: Body): { name: string; parameters: unknown }[] {
-  const tools = listAt(body, 'tools')
-    .filter(isObject)
-    .map((tool) => objectAt(tool, 'function'))
-    .filter((tool) => textAt(tool, 'name') !== null)
-    .map((tool) => ({ name: textAt(tool, 'name') ?? '', parameters: tool['parameters'] }))
-  const choice = body['tool_choice'] ?? 'auto'
-  if (isObject(choice)) {
-    const name = textAt(objectAt(choice, 'function'), 'name')
-    return tools.filter((tool) => tool.name === name).slice(0, 1)
-  }
-  if (choice === 'none') return []
-  const last = listAt(body, 'messages').at(-1)
-  // After a tool has answered, the model talks: a loop of tool calls must come to an end.
-  if (choice === 'auto' && isObject(last) && last['role'] === 'tool') return []
-  return tools.slice(0, body['parallel_tool_calls'] === false ? 1 : 2)
-}
-
-/** JSON the body wants the answer to be; null for prose. */
-function wantedJson(body: Body, seed: number): string | null {
-  const format = objectAt(body, 'response_format')
-  const schema = objectAt(objectAt(format, 'json_schema'), 'schema')
-  if (format['type'] === 'json_schema') return pythonJson(example(schema, seed))
-  if (format['type'] === 'json_object') {
-    return pythonJson({ answer: example({ type: 'string' }, seed) })
-  }
-  const structured = objectAt(body, 'structured_outputs')
-  if (structured['json'] !== undefined) return pythonJson(example(structured['json'], seed))
-  const choices = listAt(structured, 'choice')
-  return choices.length > 0 ? String(choices[seed % choices.length]) : null
-}
-
-function toolTokens(tools: { name: string; parameters: unknown }[], seed: number): ScriptToken[] {
+function toolTokens(tools: readonly Tool[], seed: number): ScriptToken[] {
   return tools.flatMap(({ name, parameters }, call) => [
     token('silent', SPECIAL.toolCall),
     // One token for the whole name: a name is shown once, whole, however it was spelled.
@@ -110,7 +78,10 @@ function toolTokens(tools: { name: string; parameters: unknown }[], seed: number
   ])
 }
 
-const prose = (next: () => number, kind: TokenKind, length: number): ScriptToken[] =>
+/** The end of what a model says by itself: one token, invisible. */
+export const endToken = (): ScriptToken => token('end', SPECIAL.end)
+
+export const prose = (next: () => number, kind: TokenKind, length: number): ScriptToken[] =>
   Array.from({ length }, (_, at) => token(kind, word(next, at)))
 
 function choiceOf(body: Body, prompt: Prompt, index: number, options: ScriptOptions): ScriptChoice {
@@ -129,7 +100,7 @@ function choiceOf(body: Body, prompt: Prompt, index: number, options: ScriptOpti
   if (tools.length > 0) tokens.push(...toolTokens(tools, seed))
   else if (json !== null) tokens.push(...pieces(json).map((piece) => token('content', piece)))
   else tokens.push(...prose(next, 'content', proseLength(body, limit - tokens.length, next)))
-  tokens.push(token('end', SPECIAL.end))
+  tokens.push(endToken())
 
   const cut = tokens.slice(0, limit)
   const stopped = applyStops(cut, {
@@ -158,7 +129,8 @@ function proseLength(body: Body, room: number, next: () => number): number {
   return Math.max(0, endless ? room : Math.min(natural, room))
 }
 
-const isChat = (body: Body): boolean => Array.isArray(body['messages'])
+const isChat = (body: Body): boolean =>
+  Array.isArray(body['messages']) || body['input'] !== undefined
 
 const hex = (n: number): string => n.toString(16).padStart(8, '0')
 

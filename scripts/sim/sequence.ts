@@ -5,8 +5,12 @@ import type { Holding } from './kv-cache.ts'
 export interface SequenceSpec {
   readonly prompt: readonly number[]
   readonly salt: string | null
-  /** Ids of the tokens it will yield; at least one. */
+  /** Ids of the tokens it will yield; at least one, unless more may come. */
   readonly output: readonly number[]
+  /** Whether `output` may still grow: at its end the sequence waits to be resumed. */
+  readonly isOpen?: () => boolean
+  /** Simulated milliseconds that its first token takes longer than the profile says. */
+  readonly delayMs?: number
   readonly finish: FinishedReason
   /** The limit the request gave, for the statistics. */
   readonly maxTokens: number
@@ -29,4 +33,6 @@ export interface Sequence {
   firstTokenAt: number
   lastTokenAt: number
   holding: Holding | null
+  /** Prompt tokens found in the cache when it was admitted. */
+  cachedTokens: number
 }

@@ -9,9 +9,11 @@ import { FaultBox, type Fault } from './faults.ts'
 import type { Generation } from './generation.ts'
 import { HttpStats } from './http-stats.ts'
 import { RequestLog, type RequestRecord } from './records.ts'
-import type { SimContext } from './exchange.ts'
+import type { ModelKind } from './endpoints.ts'
+import type { Session, SimContext } from './exchange.ts'
 import { currentMetrics } from './open-routes.ts'
 import { connectionClosed, route } from './routes.ts'
+import { acceptWebSockets, upgrades } from './upgrade.ts'
 
 export interface SimOptions {
   /** The first served name; answers and metrics always show it. */
@@ -36,11 +38,18 @@ export interface SimOptions {
   readonly seed?: number
   /** More names the model answers to. */
   readonly servedModelNames?: readonly string[]
-  readonly kind?: 'generate' | 'embedding'
+  /** What the model can do; other endpoints are 404, as with vLLM. Default `generate`. */
+  readonly kind?: ModelKind
   /** The model reasons unless told not to. Default false. */
   readonly reasoning?: boolean
+  /** Usage says how many prompt tokens were cached (`--enable-prompt-tokens-details`). Default false. */
+  readonly promptTokensDetails?: boolean
+  /** Real milliseconds of silence after which chat and completion streams say a comment. Default: never. */
+  readonly sseKeepAliveMs?: number
   /** Keep parsed bodies in the request log. Default true. */
   readonly keepBodies?: boolean
+  /** Keep the time of every frame in the request log. Default: as `keepBodies`. */
+  readonly keepFrameTimes?: boolean
 }
 
 export interface SimState {
@@ -48,7 +57,7 @@ export interface SimState {
   readonly model: string
   readonly running: number
   readonly waiting: number
-  /** Inference requests not yet answered to the end. */
+  /** Inference requests not yet answered to the end, open WebSockets among them. */
   readonly inFlight: number
   readonly kvUsage: number
   readonly promptTokens: number
@@ -76,6 +85,8 @@ export interface Sim {
   setProfile(profile: Partial<CostProfile> | 'instant'): void
   /** Whether the request log keeps parsed bodies, from now on. */
   setKeepBodies(keep: boolean): void
+  /** Whether the request log keeps the time of every frame, from now on. */
+  setKeepFrameTimes(keep: boolean): void
   /** What has been asked, oldest first: the last 50,000. */
   requests(): readonly RequestRecord[]
   clearRequests(): void
@@ -118,7 +129,9 @@ export async function startSim(options: SimOptions): Promise<Sim> {
   const faults = new FaultBox()
   const log = new RequestLog()
   log.keepBodies = options.keepBodies ?? true
+  log.keepFrameTimes = options.keepFrameTimes ?? log.keepBodies
   const active = new Set<Generation>()
+  const sessions = new Set<Session>()
   let seen = 0
 
   const context: SimContext = {
@@ -128,21 +141,26 @@ export async function startSim(options: SimOptions): Promise<Sim> {
     seed: options.seed ?? 0,
     reasoning: options.reasoning ?? false,
     kind: options.kind ?? 'generate',
+    promptTokensDetails: options.promptTokensDetails ?? false,
+    sseKeepAliveMs: options.sseKeepAliveMs ?? null,
     version: VERSION,
     startedAt: Date.now(),
     driver,
     faults,
     log,
     active,
+    sessions,
     http: new HttpStats(),
     frozenPage: null,
     lastOn: new WeakMap(),
   }
 
-  const server = createServer((request, response) => {
+  const server = createServer({ shouldUpgradeCallback: upgrades }, (request, response) => {
     seen++
     route(context, request, response)
   })
+  acceptWebSockets(context, server)
+  server.on('upgrade', () => seen++)
   server.keepAliveTimeout = KEEP_ALIVE_MS
   // Node would wait a second longer than it says.
   server.keepAliveTimeoutBuffer = 0
@@ -170,6 +188,7 @@ export async function startSim(options: SimOptions): Promise<Sim> {
     driver.setFrozen(freezes)
     driver.kick()
     if (fault?.kind === 'abort') for (const one of active) one.shutDown()
+    for (const session of sessions) session.meet(fault)
     if (fault?.kind === 'refuse' && server.listening) {
       server.close()
       server.closeIdleConnections()
@@ -194,6 +213,9 @@ export async function startSim(options: SimOptions): Promise<Sim> {
     setKeepBodies(keep) {
       log.keepBodies = keep
     },
+    setKeepFrameTimes(keep) {
+      log.keepFrameTimes = keep
+    },
     requests: () => log.all,
     clearRequests: () => log.clear(),
     state: () => ({
@@ -201,7 +223,7 @@ export async function startSim(options: SimOptions): Promise<Sim> {
       model: options.model,
       running: engine.running,
       waiting: engine.waiting,
-      inFlight: active.size,
+      inFlight: active.size + sessions.size,
       kvUsage: engine.kv.usage,
       promptTokens: engine.stats.promptTokens,
       generationTokens: engine.stats.generationTokens,
@@ -214,6 +236,7 @@ export async function startSim(options: SimOptions): Promise<Sim> {
     }),
     abortAll() {
       for (const one of active) one.shutDown()
+      for (const session of sessions) session.shutDown()
     },
     async close() {
       driver.stop()

@@ -1,7 +1,21 @@
 import type { ServerResponse } from 'node:http'
 import type { Fault } from './faults.ts'
-import { DONE, frame } from './answer.ts'
-import { errorBody } from './reply.ts'
+import { preciseNow, type RequestRecord } from './records.ts'
+
+/** How a stream is to be written. */
+export interface StreamOptions {
+  readonly fault: Fault | null
+  /** Write every frame by itself even where several are due at once. */
+  readonly chunked: boolean
+  /** Silence, in real milliseconds, after which a comment is said; null: never. */
+  readonly keepAliveMs: number | null
+  /** The frames with which this endpoint's stream says that the engine failed. */
+  readonly error: (code: number) => string[]
+  /** Where the time of each frame goes; null: nowhere. */
+  readonly record: RequestRecord | null
+  /** Called once when a fault ended the stream, or silenced it (`hung`). */
+  readonly onFault: (outcome: 'cut' | 'ended-early' | 'failed' | 'hung') => void
+}
 
 /**
  * Writes SSE frames to a response and lets a fault have its way with them.
@@ -9,32 +23,35 @@ import { errorBody } from './reply.ts'
  */
 export class StreamWriter {
   readonly #response: ServerResponse
-  readonly #fault: Fault | null
+  readonly #options: StreamOptions
   readonly #chunked: boolean
-  /** Called once when a fault ended the stream. */
-  readonly #onFault: (outcome: 'cut' | 'ended-early' | 'failed') => void
   #written = 0
   #ended = false
+  #silent = false
   #lastWriteAt = Date.now()
   #keepAlive: ReturnType<typeof setTimeout> | undefined
 
-  constructor(
-    response: ServerResponse,
-    fault: Fault | null,
-    chunked: boolean,
-    onFault: (outcome: 'cut' | 'ended-early' | 'failed') => void,
-  ) {
+  constructor(response: ServerResponse, options: StreamOptions) {
     this.#response = response
-    this.#fault = fault
-    this.#chunked = chunked || fault !== null
-    this.#onFault = onFault
-    if (fault?.kind === 'keep-alive') {
-      this.#keepAlive = setInterval(() => {
-        if (Date.now() - this.#lastWriteAt < fault.everyMs || this.#ended) return
-        this.#lastWriteAt = Date.now()
-        response.write(': keep-alive\n\n')
-      }, fault.everyMs)
-    }
+    this.#options = options
+    this.#chunked = options.chunked || options.fault !== null
+    if (options.keepAliveMs !== null) this.#remind(options.keepAliveMs)
+  }
+
+  /** Waits until the stream has been silent for `every` milliseconds, says so, and waits again. */
+  #remind(every: number): void {
+    const left = this.#lastWriteAt + every - Date.now()
+    this.#keepAlive = setTimeout(
+      () => {
+        if (this.#ended) return
+        if (Date.now() - this.#lastWriteAt >= every) {
+          this.#lastWriteAt = Date.now()
+          this.#response.write(': keep-alive\n\n')
+        }
+        this.#remind(every)
+      },
+      Math.max(1, left),
+    )
   }
 
   /** False once a fault has ended the stream, or it was closed. */
@@ -42,31 +59,37 @@ export class StreamWriter {
     return !this.#ended
   }
 
+  /** Whether a fault has silenced the stream: it stays open, and nothing more is said. */
+  get silent(): boolean {
+    return this.#silent
+  }
+
   write(frames: readonly string[]): void {
-    if (this.#ended || frames.length === 0) return
+    if (this.#ended || this.#silent || frames.length === 0) return
     this.#lastWriteAt = Date.now()
     if (!this.#chunked) {
-      this.#written += frames.length
+      this.#note(frames.length)
       this.#response.write(frames.length === 1 ? frames[0] : frames.join(''))
       return
     }
     for (const one of frames) {
       if (this.#strikes(one)) return
-      this.#written++
+      this.#note(1)
       this.#response.write(one)
     }
   }
 
   /** The last frames and the proper end of the body. */
   end(frames: readonly string[]): void {
-    if (this.#ended) return
+    if (this.#ended || this.#silent) return
     if (!this.#chunked) {
+      this.#note(frames.length)
       this.stop()
       this.#response.end(frames.join(''))
       return
     }
     this.write(frames)
-    if (this.#ended) return
+    if (this.#ended || this.#silent) return
     this.stop()
     this.#response.end()
   }
@@ -74,29 +97,48 @@ export class StreamWriter {
   /** No more writing; the response is left as it is. */
   stop(): void {
     this.#ended = true
-    clearInterval(this.#keepAlive)
+    clearTimeout(this.#keepAlive)
+  }
+
+  #note(frames: number): void {
+    this.#written += frames
+    const times = this.#options.record?.frameTimes
+    if (times === undefined) return
+    const now = preciseNow()
+    for (let i = 0; i < frames; i++) times.push(now)
   }
 
   /** Ends the stream if the fault is due before `next`. @returns whether it did */
   #strikes(next: string): boolean {
-    const fault = this.#fault
-    if (fault?.kind !== 'cut' && fault?.kind !== 'early-end' && fault?.kind !== 'stream-error') {
+    const { fault, onFault, error } = this.#options
+    if (
+      fault?.kind !== 'cut' &&
+      fault?.kind !== 'early-end' &&
+      fault?.kind !== 'stream-error' &&
+      fault?.kind !== 'silence'
+    ) {
       return false
     }
     if (this.#written < (fault.afterChunks ?? 0)) return false
+    if (fault.kind === 'silence') {
+      this.#silent = true
+      onFault('hung')
+      return true
+    }
     this.stop()
     if (fault.kind === 'cut') {
       // Half of the bytes, so that a character may be torn in two as well.
       const bytes = Buffer.from(fault.midFrame === true ? next : '')
       this.#cut(bytes.subarray(0, Math.ceil(bytes.length / 2)))
-      this.#onFault('cut')
+      onFault('cut')
     } else if (fault.kind === 'early-end') {
       this.#response.end()
-      this.#onFault('ended-early')
+      onFault('ended-early')
     } else {
-      const body = injectedError(fault.code)
-      this.#response.end(frame(body) + DONE)
-      this.#onFault('failed')
+      const frames = error(fault.code)
+      this.#note(frames.length)
+      this.#response.end(frames.join(''))
+      onFault('failed')
     }
     return true
   }
@@ -111,9 +153,3 @@ export class StreamWriter {
     else reset()
   }
 }
-
-/** The error object that the `stream-error` fault sends. */
-export const injectedError = (code: number): string =>
-  code < 500
-    ? errorBody('The request could not be processed.', 'BadRequestError', null, code)
-    : errorBody('Internal server error', 'InternalServerError', null, code)

@@ -1,10 +1,9 @@
 /** The 400s and 404s a request can earn, worded as vLLM words them. */
 import { isObject, listAt, numberAt, objectAt, type Body } from './body.ts'
+import type { Api } from './endpoints.ts'
 import { limitOf } from './script.ts'
 import { errorReply, type Reply } from './reply.ts'
 import type { Prompt } from './prompt.ts'
-
-export type Api = 'chat' | 'completion' | 'messages' | 'responses' | 'embeddings'
 
 interface Complaint {
   readonly type: string
@@ -52,16 +51,40 @@ const REQUIRED: Readonly<Record<Api, readonly string[]>> = {
   messages: ['model', 'messages', 'max_tokens'],
   responses: ['input'],
   embeddings: ['input'],
+  'count-tokens': [],
+  rerank: ['query', 'documents'],
+  score: [],
+  transcription: ['file'],
+  translation: ['file'],
 }
 
 const NUMBERS = ['temperature', 'top_p', 'frequency_penalty', 'presence_penalty']
 const INTEGERS = ['max_tokens', 'max_completion_tokens', 'max_output_tokens', 'n', 'seed', 'top_k']
-const BOOLEANS = ['stream', 'echo', 'ignore_eos', 'return_token_ids']
+/** Any of these pairs says what is to be compared. */
+const SCORED = [
+  ['queries', 'documents'],
+  ['queries', 'items'],
+  ['data_1', 'data_2'],
+  ['text_1', 'text_2'],
+] as const
+
+/** The two sides of a score request; null where it names none. */
+export function scoredPair(body: Body): readonly [unknown, unknown] | null {
+  const pair = SCORED.find(([a, b]) => body[a] !== undefined && body[b] !== undefined)
+  return pair === undefined ? null : [body[pair[0]], body[pair[1]]]
+}
+
+const BOOLEANS = ['stream', 'echo', 'ignore_eos', 'return_token_ids', 'stream_include_usage']
 
 function fieldComplaints(api: Api, body: Body): Complaint[] {
   const found: Complaint[] = []
   for (const field of REQUIRED[api]) {
     if (body[field] === undefined) {
+      found.push({ type: 'missing', field, msg: 'Field required', input: body })
+    }
+  }
+  if (api === 'score' && scoredPair(body) === null) {
+    for (const field of ['text_1', 'text_2']) {
       found.push({ type: 'missing', field, msg: 'Field required', input: body })
     }
   }
@@ -105,6 +128,9 @@ function crossField(api: Api, body: Body): readonly [string, string | null] | nu
   }
   if (body['stream_options'] && !streams) {
     return ['Stream options can only be defined when `stream=True`.', 'stream_options']
+  }
+  if (body['stream_include_usage'] === true && !streams) {
+    return ['Stream options can only be defined when `stream=True`.', 'stream_include_usage']
   }
   const asked = numberAt(body, 'prompt_logprobs')
   if (asked !== null && streams && asked !== 0) {
@@ -218,22 +244,4 @@ export function tooLong(body: Body, prompts: readonly Prompt[], maxModelLen: num
   return listAt(body, 'stop').length > 4
     ? refuse('stop must have at most 4 entries.', 'stop', listAt(body, 'stop').length)
     : null
-}
-
-const ANTHROPIC_TYPES: Readonly<Record<number, string>> = {
-  400: 'invalid_request_error',
-  401: 'authentication_error',
-  403: 'permission_error',
-  404: 'NotFoundError',
-  413: 'request_too_large',
-  429: 'rate_limit_error',
-  503: 'overloaded_error',
-}
-
-/** The same refusal in the shape of `/v1/messages`. */
-export function anthropicError(reply: Reply): Reply {
-  const parsed = objectAt(JSON.parse(reply.body) as Body, 'error')
-  const type = ANTHROPIC_TYPES[reply.status] ?? 'api_error'
-  const error = { type, message: parsed['message'] }
-  return { status: reply.status, body: JSON.stringify({ type: 'error', error }) }
 }

@@ -285,7 +285,7 @@ describe('a refusal', () => {
 })
 
 it('answers embeddings only where it embeds', async () => {
-  const embedder = await startSim({ model: 'm', kind: 'embedding', controlPort: null })
+  const embedder = await startSim({ model: 'm', kind: 'embed', controlPort: null })
   const body = { model: 'm', input: ['a', 'b'] }
   const answer = await post(embedder, '/v1/embeddings', body)
   await embedder.close()

@@ -325,7 +325,12 @@ describe('the control port', () => {
     await control('DELETE', '/fault')
     expect((await post(sim, PATH, CHAT)).status).toBe(200)
     expect((await control('PUT', '/fault', { kind: 'explode' })).status).toBe(400)
-    expect((await control('PUT', '/fault', { kind: 'cut' })).status).toBe(400)
+    for (const kind of ['cut', 'close', 'late-start']) {
+      expect((await control('PUT', '/fault', { kind })).status).toBe(400)
+    }
+    for (const fault of [{ kind: 'silence' }, { kind: 'close', code: 1011 }]) {
+      expect((await control('PUT', '/fault', fault)).status).toBe(200)
+    }
   })
 
   it('tells what was asked and how it ended', async () => {
