@@ -29,6 +29,7 @@ export function addKitCommands(program: Command): void {
     .argument('<file>', 'the fleet file')
     .requiredOption('--site <id>', 'the site')
     .option('--listen <address>', 'where cloudflared finds it', '127.0.0.1:8080')
+    .option('--grpc-listen <address>', "where the site's own network finds native gRPC; else none")
     .option('--node-key-file <path>', 'lines `"<key>" 1;`', '/etc/nginx/penstock-node-keys')
     .option('--run-dir <path>', "folder for pid, logs and temporary files; else the system's")
     .option('--user <name>', 'whom its workers run as')

@@ -1,7 +1,14 @@
 /** What a site's Nginx lets through, and what it says itself. */
 
+export interface SiteEndpoint {
+  readonly method: 'GET' | 'POST'
+  readonly path: string
+  /** `audio`: its body has a limit of its own; `websocket`: open as long as a request may take. */
+  readonly kind?: 'audio' | 'websocket'
+}
+
 /** Every vLLM endpoint that the edge may use; all others, most of them without a key, stay shut. */
-export const ENDPOINTS = [
+export const ENDPOINTS: readonly SiteEndpoint[] = [
   { method: 'POST', path: '/v1/chat/completions' },
   { method: 'POST', path: '/v1/completions' },
   { method: 'POST', path: '/v1/responses' },
@@ -10,15 +17,29 @@ export const ENDPOINTS = [
   { method: 'POST', path: '/v1/messages/count_tokens' },
   { method: 'POST', path: '/v1/rerank' },
   { method: 'POST', path: '/v1/score' },
-  { method: 'POST', path: '/v1/audio/transcriptions' },
-  { method: 'POST', path: '/v1/audio/translations' },
+  { method: 'POST', path: '/v1/audio/transcriptions', kind: 'audio' },
+  { method: 'POST', path: '/v1/audio/translations', kind: 'audio' },
+  { method: 'GET', path: '/v1/realtime', kind: 'websocket' },
   { method: 'GET', path: '/v1/models' },
   { method: 'GET', path: '/metrics' },
   { method: 'GET', path: '/health' },
-] as const
+]
+
+/** One of Nginx's own answers. */
+export interface SiteAnswer {
+  readonly name: string
+  /** Nginx's statuses (494: headers too large) that are answered so. */
+  readonly statuses: readonly number[]
+  readonly status: number
+  /** A header that the status asks for, as `add_header` takes it. */
+  readonly header?: string
+  readonly type: string
+  readonly code: string
+  readonly message: string
+}
 
 /** Nginx's own answers, in the shape of every error; never its HTML pages. No `'` or `$` in a message. */
-export const ANSWERS = [
+export const ANSWERS: readonly SiteAnswer[] = [
   {
     name: 'bad_request',
     statuses: [400, 411, 414, 416, 494, 505],
@@ -68,6 +89,15 @@ export const ANSWERS = [
     message: 'The request body is larger than this pool takes.',
   },
   {
+    name: 'upgrade_required',
+    statuses: [426],
+    status: 426,
+    header: 'Upgrade websocket',
+    type: 'invalid_request_error',
+    code: 'upgrade_required',
+    message: 'This path speaks WebSocket only.',
+  },
+  {
     name: 'internal_error',
     statuses: [500, 501],
     status: 500,
@@ -99,12 +129,4 @@ export const ANSWERS = [
     code: 'upstream_timeout',
     message: 'The instance did not answer in time.',
   },
-] as const satisfies readonly {
-  readonly name: string
-  /** Nginx's statuses (494: headers too large) that are answered so. */
-  readonly statuses: readonly number[]
-  readonly status: number
-  readonly type: string
-  readonly code: string
-  readonly message: string
-}[]
+]

@@ -3,68 +3,24 @@
  * on is written out, so nothing that a client sends ever becomes part of the path that vLLM sees.
  * Works with Debian's 1.22.1 and newer ones.
  */
-import { isPrivateHost } from '../../durable-objects/fleet/address.ts'
-import type { FleetFile, InstanceSpec } from '../../durable-objects/fleet/schema.ts'
-import { poolSettings } from '../../durable-objects/fleet/settings.ts'
+import type { FleetFile } from '../../durable-objects/fleet/schema.ts'
 import { ANSWERS, ENDPOINTS } from './endpoints.ts'
+import type { SiteAnswer, SiteEndpoint } from './endpoints.ts'
+import { grpcOf } from './nginx-grpc.ts'
+import { addressOf, backendsOf, filePath, listenAddress } from './nginx-site.ts'
+import type { Backend } from './nginx-site.ts'
 
 export interface NginxOptions {
   /** Address and port, `127.0.0.1:8080`: where cloudflared finds it. */
   readonly listen: string
+  /** Address and port for native gRPC clients of the site's own network; none when absent. */
+  readonly grpcListen?: string
   /** Absolute path of the file with the node keys, a line `"<key>" 1;` each. */
   readonly nodeKeyFile: string
   /** Absolute path of a folder for pid, logs and temporary files; the system's places when absent. */
   readonly runDir?: string
   /** Whom Nginx's workers run as; they must be able to write to `runDir`. Nginx's own default when absent. */
   readonly user?: string
-}
-
-/** Added to the largest body: the edge puts a few fields of its own into it. */
-const BODY_MARGIN_BYTES = 1024 ** 2
-/** Added to the longest silence, so that the edge's own timeout, which can retry, comes first. */
-const READ_MARGIN_MS = 10_000
-
-type SiteInstance = Extract<InstanceSpec, { site: string }>
-
-interface Backend extends SiteInstance {
-  readonly pool: string
-  readonly bodyBytes: number
-  readonly readSeconds: number
-}
-
-function backendsOf(fleet: FleetFile, site: string): readonly Backend[] {
-  return Object.entries(fleet.pools).flatMap(([pool, spec]) => {
-    const { limits, timeouts } = poolSettings(spec, fleet.defaults)
-    const silenceMs = Math.max(timeouts.first_byte, timeouts.idle) + READ_MARGIN_MS
-    return spec.instances
-      .filter((instance): instance is SiteInstance => 'site' in instance && instance.site === site)
-      .map((instance) => ({
-        ...instance,
-        pool,
-        bodyBytes: limits.body + BODY_MARGIN_BYTES,
-        readSeconds: Math.ceil(silenceMs / 1000),
-      }))
-  })
-}
-
-const addressOf = ({ host, port }: SiteInstance): string =>
-  `${host.includes(':') ? `[${host}]` : host}:${port}`
-
-/** A path as Nginx reads it. Nginx would expand globs and variables, so those are refused. */
-function filePath(path: string): string {
-  if (/^\/[A-Za-z0-9._/@+ -]*$/.test(path)) return `"${path}"`
-  throw new Error(`${path}: use an absolute path of letters, digits, spaces and . _ / @ + -`)
-}
-
-function listenAddress(listen: string, hasNodeKey: boolean): string {
-  const match = /^(\d+\.\d+\.\d+\.\d+|\[[0-9a-fA-F:]+\]):\d{1,5}$/.exec(listen)
-  if (match === null) throw new Error(`${listen}: write an address and a port, e.g. 127.0.0.1:8080`)
-  if (!hasNodeKey && !isPrivateHost(match[1] ?? '')) {
-    throw new Error(
-      `${listen}: a site without node_key may listen on loopback and private addresses only`,
-    )
-  }
-  return listen
 }
 
 const upstreamOf = (backend: Backend): string => `
@@ -75,35 +31,42 @@ const upstreamOf = (backend: Backend): string => `
         keepalive_requests 10000;
     }`
 
+const endpointOf = (backend: Backend, { method, path, kind }: SiteEndpoint): string => {
+  const rules = {
+    audio: ` client_max_body_size ${backend.audioBytes};`,
+    websocket: ` if ($penstock_upgrade = "") { return 426; } proxy_read_timeout ${backend.totalSeconds}s; proxy_send_timeout ${backend.totalSeconds}s;`,
+  }
+  return `            location = /i/${backend.id}${path} { if ($penstock_method != ${method}) { return 405; }${kind ? rules[kind] : ''} proxy_pass http://vllm-${backend.id}${path}; }`
+}
+
 const locationOf = (backend: Backend): string => `
         # ${backend.id} of pool ${backend.pool}: ${addressOf(backend)}
         location /i/${backend.id}/ {
             client_max_body_size ${backend.bodyBytes};
             proxy_read_timeout ${backend.readSeconds}s;
             send_timeout ${backend.readSeconds}s;
-${ENDPOINTS.map(
-  ({ method, path }) =>
-    `            location = /i/${backend.id}${path} { if ($penstock_method != ${method}) { return 405; } proxy_pass http://vllm-${backend.id}${path}; }`,
-).join('\n')}
+${ENDPOINTS.map((endpoint) => endpointOf(backend, endpoint)).join('\n')}
             return 404;
         }`
 
 const BAD_REQUEST_PATH = '/penstock-bad-request'
 
-type Answer = (typeof ANSWERS)[number]
+const originHeader = (site: string): string => `add_header x-penstock-origin ${site} always;`
 
-const returned = ({ status, type, code, message }: Answer): string =>
+const returned = ({ status, type, code, message }: SiteAnswer): string =>
   `return ${status} '${JSON.stringify({ error: { message, type, param: null, code } })}';`
 
 /** Named locations keep the path for the log, but need one: a request that could not be read has none. */
-const answerOf = (answer: Answer) => {
+const answerOf = (answer: SiteAnswer, site: string) => {
   const isUnread = answer.name === 'bad_request'
   const [to, location] = isUnread
     ? [BAD_REQUEST_PATH, `= ${BAD_REQUEST_PATH} { internal; `]
     : [`@${answer.name}`, `@${answer.name} { `]
+  // A location with a header of its own inherits none.
+  const headers = answer.header ? `${originHeader(site)} add_header ${answer.header} always; ` : ''
   return `
         error_page ${answer.statuses.join(' ')} =${answer.status} ${to};
-        location ${location}${returned(answer)} }`
+        location ${location}${headers}${returned(answer)} }`
 }
 
 const nodeKeyMap = (file: string): string => `
@@ -116,6 +79,18 @@ const nodeKeyMap = (file: string): string => `
         default 0;
         "0 ${BAD_REQUEST_PATH}" 0; # so that what could not be read gets its answer
         "~^0 " 1;
+    }
+`
+
+/** A header with an empty value is not sent: these are, for a WebSocket on the one path that has them. */
+const UPGRADE_MAPS = `
+    map "$request_method $uri $http_upgrade" $penstock_upgrade {
+        default "";
+        "~*^GET /i/[a-z0-9-]+/v1/realtime websocket$" websocket;
+    }
+    map $penstock_upgrade $penstock_connection {
+        default "";
+        websocket upgrade;
     }
 `
 
@@ -154,6 +129,13 @@ export function renderNginx(fleet: FleetFile, site: string, options: NginxOption
   const listen = listenAddress(options.listen, hasNodeKey)
   const backends = backendsOf(fleet, site)
   const files = runFiles(options.runDir)
+  const grpc = grpcOf(backends, {
+    ...options,
+    site,
+    hasNodeKey,
+    accessLog: files.access,
+    badRequestPath: BAD_REQUEST_PATH,
+  })
   const user = options.user === undefined ? '' : `user ${options.user};\n`
   return `# Nginx for the site ${site}. Written by \`penstock kit nginx\`: change fleet.yaml and write it anew.
 
@@ -185,13 +167,13 @@ ${files.temp}    default_type application/json;
         default $request_method;
         HEAD GET;
     }
-${hasNodeKey ? nodeKeyMap(options.nodeKeyFile) : ''}${backends.map(upstreamOf).join('')}
+${UPGRADE_MAPS}${hasNodeKey ? nodeKeyMap(options.nodeKeyFile) : ''}${backends.map(upstreamOf).join('')}
 
     server {
         listen ${listen};
         server_name _;
         # On every answer, so that the edge can tell a fault of an instance from one of the tunnel.
-        add_header x-penstock-origin ${site} always;
+        ${originHeader(site)}
 ${hasNodeKey ? '\n        if ($penstock_refused) { return 403; }\n' : ''}
         # Connections from cloudflared: kept for longer than it keeps them.
         keepalive_timeout 120s;
@@ -219,9 +201,14 @@ ${hasNodeKey ? '\n        if ($penstock_refused) { return 403; }\n' : ''}
         # Of the request's headers vLLM gets these alone: no keys, no addresses, nothing that pins a
         # rank or sets a priority.
         proxy_pass_request_headers off;
-        proxy_set_header Connection "";
+        proxy_set_header Connection $penstock_connection;
+        proxy_set_header Upgrade $penstock_upgrade;
+        proxy_set_header Sec-WebSocket-Key $http_sec_websocket_key; # no extensions: frames stay plain
+        proxy_set_header Sec-WebSocket-Version $http_sec_websocket_version; # no protocol: it may hold a key
         proxy_set_header Content-Type $http_content_type;
         proxy_set_header Accept $http_accept;
+        proxy_set_header Anthropic-Version $http_anthropic_version;
+        proxy_set_header Anthropic-Beta $http_anthropic_beta;
         proxy_set_header X-Request-Id $http_x_request_id;
         proxy_set_header traceparent $http_traceparent;
         proxy_set_header tracestate $http_tracestate;
@@ -230,8 +217,8 @@ ${hasNodeKey ? '\n        if ($penstock_refused) { return 403; }\n' : ''}
 ${backends.map(locationOf).join('\n')}
 
         location / { return 404; }
-${ANSWERS.map(answerOf).join('')}
+${ANSWERS.map((answer) => answerOf(answer, site)).join('')}
     }
-}
+${grpc}}
 `
 }

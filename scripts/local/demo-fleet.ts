@@ -44,6 +44,7 @@ export function localFleet(
     const port = ports[String(instance.get('id'))]
     if (port === undefined) continue
     instance.comment = null
+    instance.delete('grpc_port') // the simulated ones speak HTTP alone
     if (origin === null) {
       for (const key of ['site', 'host', 'port']) instance.delete(key)
       instance.set('url', `http://127.0.0.1:${port}`)

@@ -1,6 +1,6 @@
 import * as http from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { tunnelUpgrade } from './upgrade.ts'
+import { isWebSocket, tunnelUpgrade } from './upgrade.ts'
 import { WorkerAgent } from './worker-agent.ts'
 
 /**
@@ -43,9 +43,18 @@ const DROPPED = new Set([
 export async function startFront(options: FrontOptions): Promise<Front> {
   const agent = new WorkerAgent(WORKER_HOST, options.workerPort)
   // Long answers are the business of whoever stands behind: no timeout of ours but for the head.
-  const server = http.createServer({ requestTimeout: 0, keepAliveTimeout: 60_000 })
+  const server = http.createServer({
+    requestTimeout: 0,
+    keepAliveTimeout: 60_000,
+    shouldUpgradeCallback: isWebSocket,
+  })
   server.on('request', (request, response) => forward(request, response, agent))
-  const tunnels = tunnelUpgrade(server, WORKER_HOST, options.workerPort, passedOn)
+  const tunnels = tunnelUpgrade(server, {
+    host: WORKER_HOST,
+    port: options.workerPort,
+    headers: passedOn,
+    unavailable: UNAVAILABLE,
+  })
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
     server.listen(options.port, options.host, resolve)
@@ -124,9 +133,16 @@ function forward(
 }
 
 /** workerd is not there: it died, or is being stopped. */
+const UNAVAILABLE = JSON.stringify({
+  error: {
+    message: 'The router is not running.',
+    type: 'server_error',
+    param: null,
+    code: 'router_unavailable',
+  },
+})
+
 function refuse(response: http.ServerResponse): void {
-  const message = 'The router is not running.'
-  const error = { message, type: 'server_error', param: null, code: 'router_unavailable' }
   response.writeHead(503, { 'content-type': 'application/json' })
-  response.end(JSON.stringify({ error }))
+  response.end(UNAVAILABLE)
 }

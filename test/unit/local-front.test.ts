@@ -182,7 +182,7 @@ describe('front', () => {
   it('passes an upgraded connection both ways, and its end', async () => {
     worker.on('upgrade', (_, socket) => {
       socket.write(
-        'HTTP/1.1 101 Switching Protocols\r\nupgrade: echo\r\nconnection: upgrade\r\n\r\n',
+        'HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n',
       )
       socket.on('data', (chunk) => socket.write(chunk))
       socket.on('end', () => socket.end())
@@ -190,7 +190,7 @@ describe('front', () => {
     const client = connect(front.port, '127.0.0.1')
     let seen = ''
     client.on('data', (chunk) => (seen += String(chunk)))
-    client.write('GET / HTTP/1.1\r\nhost: x\r\nupgrade: echo\r\nconnection: upgrade\r\n\r\n')
+    client.write('GET / HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n')
     await until(() => seen.includes('\r\n\r\n'))
     client.write('there and back')
     await until(() => seen.endsWith('there and back'))

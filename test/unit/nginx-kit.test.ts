@@ -34,7 +34,7 @@ sites:
 pools:
   p:
     served_as: m
-    limits: { body: 1MiB }
+    limits: { body: 1MiB, audio: 3MiB }
     timeouts: { first_byte: 70s }
     instances:
       - { id: live-1, site: lab, port: ${port} }
@@ -53,12 +53,17 @@ const optionsFor = (listenPort: number) => ({
 })
 
 /** What the upstream saw, and how its connections went. */
-const seen: { url: string; headers: IncomingMessage['headers']; bytes: number }[] = []
+const seen: {
+  url: string
+  headers: IncomingMessage['headers']
+  bytes: number
+  body: string
+}[] = []
 let onAbort: (() => void) | undefined
 
 async function upstreamAnswers(asked: IncomingMessage, answer: ServerResponse): Promise<void> {
   const body = await text(asked)
-  seen.push({ url: asked.url ?? '', headers: asked.headers, bytes: body.length })
+  seen.push({ url: asked.url ?? '', headers: asked.headers, bytes: body.length, body })
   answer.on('close', () => {
     if (!answer.writableFinished) onAbort?.()
   })
@@ -309,6 +314,24 @@ describe('answers', () => {
     expect(seen.splice(0)).toMatchObject([{ bytes: 1024 ** 2 + 5000 }])
   })
 
+  it('give audio a limit of its own, and pass its form with the boundary', async () => {
+    if (!hasNginx) return
+    const form = new FormData()
+    form.set('model', 'whisper')
+    form.set('file', new Blob(['x'.repeat(3 * 1024 ** 2)]), 'speech.wav')
+    const sent = new Request('http://x', { method: 'POST', body: form })
+    const headers = { 'content-type': sent.headers.get('content-type') ?? '' }
+    const body = await sent.text()
+    for (const path of ['transcriptions', 'translations']) {
+      expect((await post(`/i/live-1/v1/audio/${path}`, body, { headers })).status).toBe(200)
+      expect(seen.splice(0)).toMatchObject([{ headers, body }])
+      const tooLarge = 'x'.repeat(4 * 1024 ** 2 + 1)
+      expect((await post(`/i/live-1/v1/audio/${path}`, tooLarge)).status).toBe(413)
+    }
+    expect((await post('/i/live-1/v1/embeddings', body, { headers })).status).toBe(413)
+    expect(seen.splice(0)).toEqual([])
+  })
+
   it('to what is no request are JSON with the mark as well', async () => {
     if (!hasNginx) return
     const requests = [
@@ -343,9 +366,13 @@ it('hands vLLM the headers it needs and no others', async () => {
     'x-data-parallel-rank': '3',
     'x-vllm-priority': '-100',
     'x-session-id': 's',
+    upgrade: 'websocket',
+    connection: 'upgrade',
   }
   const passed = {
     'content-type': 'application/json',
+    'anthropic-version': '2023-06-01',
+    'anthropic-beta': 'tools-2024-04-04',
     'x-request-id': 'req-1',
     traceparent: '00-1-2-01',
   }
@@ -353,6 +380,8 @@ it('hands vLLM the headers it needs and no others', async () => {
   const headers = seen.splice(0)[0]?.headers ?? {}
   expect(headers).toMatchObject(passed)
   expect(Object.keys(headers).sort()).toEqual([
+    'anthropic-beta',
+    'anthropic-version',
     'content-length',
     'content-type',
     'host',
