@@ -35,7 +35,8 @@ export function isPrivateHost(host: string): boolean {
  *
  * @returns the address in its canonical form, IPv6 without brackets
  */
-export function parseHost(text: string): Parsed<string> {
+export function parseHost(value: unknown): Parsed<string> {
+  const text = String(value)
   if (octets(text) !== null) return { ok: true, value: text }
   const six = ipv6(text)
   if (six !== null) return { ok: true, value: six }
@@ -43,7 +44,8 @@ export function parseHost(text: string): Parsed<string> {
   return { ok: false, message: 'write an IP address, e.g. 10.0.0.12 or fd00::12' }
 }
 
-const parseUrl = (text: string, example: string): Parsed<URL> => {
+const parseUrl = (value: unknown, example: string): Parsed<URL> => {
+  const text = String(value)
   if (!/^https?:\/\//i.test(text) || !URL.canParse(text)) {
     return { ok: false, message: `write a whole URL, e.g. ${example}` }
   }
@@ -62,8 +64,8 @@ const parseUrl = (text: string, example: string): Parsed<URL> => {
  *
  * @returns the origin without a trailing slash
  */
-export function parseOrigin(text: string): Parsed<string> {
-  const parsed = parseUrl(text, 'https://gpu-a.example.com')
+export function parseOrigin(value: unknown): Parsed<string> {
+  const parsed = parseUrl(value, 'https://gpu-a.example.com')
   if (!parsed.ok) return parsed
   const url = parsed.value
   if (url.pathname !== '/') {
@@ -77,20 +79,16 @@ export function parseOrigin(text: string): Parsed<string> {
 }
 
 /**
- * Reads the URL of an instance that is called directly, without a site.
+ * Reads the URL of an instance that is called directly, without a site. Whether it may be `https:`
+ * depends on other fields, and is a rule between them.
  *
  * @returns the URL without a trailing slash
  */
-export function parseInstanceUrl(text: string): Parsed<string> {
-  const parsed = parseUrl(text, 'http://127.0.0.1:8001')
+export function parseInstanceUrl(value: unknown): Parsed<string> {
+  const parsed = parseUrl(value, 'http://127.0.0.1:8001')
   if (!parsed.ok) return parsed
   const url = parsed.value
-  if (url.protocol === 'https:') {
-    const message =
-      'an https url (a hosted service as the last resort) is not supported in this version; use a site, or http on a loopback or private address'
-    return { ok: false, message }
-  }
-  if (!isPrivateHost(url.hostname)) {
+  if (url.protocol === 'http:' && !isPrivateHost(url.hostname)) {
     const message =
       'plain http is allowed on loopback and private addresses only; put the machine behind a site'
     return { ok: false, message }
@@ -98,10 +96,32 @@ export function parseInstanceUrl(text: string): Parsed<string> {
   return { ok: true, value: url.href.replace(/\/+$/, '') }
 }
 
+const HOST_NAME = /^(?!-)[a-z0-9_-]{1,63}(\.(?!-)[a-z0-9_-]{1,63})*$/
+
+/**
+ * Reads a host that media may be fetched from: `media.example.com`, or `*.example.com` for every
+ * host below `example.com`.
+ *
+ * @returns the name as `URL.hostname` has it: in lowercase, other letters than ASCII as punycode
+ */
+export function parseMediaDomain(value: unknown): Parsed<string> {
+  const text = String(value)
+  const [, stars = '', name = ''] = /^(\*\.)?(.*)$/s.exec(text) ?? []
+  const asUrl = /:\/\//.test(text) ? text : `https://${name}`
+  const host = URL.canParse(asUrl) ? new URL(asUrl).hostname : ''
+  if (!HOST_NAME.test(host)) {
+    const message =
+      'write a host name, e.g. media.example.com, or *.example.com for every host below it'
+    return { ok: false, message }
+  }
+  if (/[/:?#@\\]/.test(name)) return { ok: false, message: `write only the host: ${stars}${host}` }
+  return { ok: true, value: stars + host }
+}
+
 /** Reads what a browser sends as `Origin`, or `*` for any. */
-export function parseCorsOrigin(text: string): Parsed<string> {
-  if (text === '*') return { ok: true, value: text }
-  const parsed = parseUrl(text, 'https://app.example.com')
+export function parseCorsOrigin(value: unknown): Parsed<string> {
+  if (value === '*') return { ok: true, value }
+  const parsed = parseUrl(value, 'https://app.example.com')
   if (!parsed.ok) return parsed
   if (parsed.value.pathname !== '/') {
     return { ok: false, message: `leave out the path: write ${parsed.value.origin}` }

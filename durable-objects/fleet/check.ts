@@ -1,4 +1,5 @@
 /** Finds every mistake of a `fleet.yaml` at once, each with its line. */
+import { instanceRules } from './instance-rules.ts'
 import { modelRules } from './model-rules.ts'
 import { poolRules } from './rules.ts'
 import type { Finding, FleetDraft } from './rules.ts'
@@ -78,7 +79,8 @@ export function checkFleet(
   const parsed = FleetFile.safeParse(source.data, { error: sentence })
   const refused = [...schemaFindings(parsed.error?.issues ?? [], source.data)]
   const draft = draftOf(source.data, refused)
-  const crossed = draft === null ? [] : [...poolRules(draft), ...modelRules(draft)]
+  const crossed =
+    draft === null ? [] : [...poolRules(draft), ...instanceRules(draft), ...modelRules(draft)]
   if (parsed.success && crossed.length === 0) return { ok: true, fleet: parsed.data }
   const problems = new Map<string, Problem>() // a default that is wrong for five pools is one mistake
   for (const { path, message, at } of [...refused, ...crossed]) {

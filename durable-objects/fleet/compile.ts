@@ -9,7 +9,23 @@ import type {
   Snapshot,
 } from './snapshot.ts'
 
-const mapValues = <T, U>(record: Readonly<Record<string, T>>, to: (value: T, key: string) => U) =>
+/**
+ * Number of what {@link compileFleet} makes of a file. Raised whenever the same file becomes something
+ * else: what is stored under another number is made anew from its file.
+ */
+export const FORMAT = 2
+
+/** One fleet version, ready to be handed out. */
+export interface Compiled {
+  readonly format: number
+  readonly snapshot: Snapshot
+  readonly pools: readonly PoolConfig[]
+}
+
+export const mapValues = <T, U>(
+  record: Readonly<Record<string, T>>,
+  to: (value: T, key: string) => U,
+): Record<string, U> =>
   Object.fromEntries(Object.entries(record).map(([key, value]) => [key, to(value, key)]))
 
 function siteSecrets(fleet: FleetFile, id: string): readonly SecretHeader[] {
@@ -30,11 +46,11 @@ function instanceConfig(
 ): InstanceConfig {
   const { id, slots, weight } = instance
   if ('url' in instance) {
-    const { url, key_env } = instance
+    const { url, key_env, last_resort: lastResort } = instance
     const secrets =
       key_env === undefined ? [] : [{ header: 'authorization', secret: key_env, prefix: 'Bearer ' }]
     const process = `${url} ${served_as}`
-    return { instance: id, process, base: url, site: null, secrets, slots, weight }
+    return { instance: id, process, base: url, site: null, secrets, slots, weight, lastResort }
   }
   const base = `${fleet.sites[instance.site]?.origin}/i/${id}`
   return {
@@ -45,6 +61,7 @@ function instanceConfig(
     secrets: siteSecrets(fleet, instance.site),
     slots,
     weight,
+    lastResort: false,
   }
 }
 
@@ -66,7 +83,8 @@ function poolConfig(fleet: FleetFile, pool: string, spec: PoolSpec, version: num
 }
 
 function poolRoute(fleet: FleetFile, pool: string, spec: PoolSpec): PoolRoute {
-  const { timeouts, retry, limits } = poolSettings(spec, fleet.defaults)
+  const settings = poolSettings(spec, fleet.defaults)
+  const { timeouts, retry, limits } = settings
   const first = spec.instances.find((instance) => 'site' in instance)
   return {
     pool,
@@ -77,7 +95,16 @@ function poolRoute(fleet: FleetFile, pool: string, spec: PoolSpec): PoolRoute {
       totalMs: timeouts.total,
     },
     attempts: retry.attempts,
+    earlyCommitMs: settings.early_commit,
+    limits: {
+      bodyBytes: limits.body,
+      audioBytes: limits.audio,
+      n: limits.n,
+      outputTokens: limits.output_tokens,
+    },
     bodyBytes: limits.body,
+    mediaDomains: settings.media.domains,
+    reasoningField: settings.reasoning_field,
     region: (first && fleet.sites[first.site]?.region) ?? null,
   }
 }
@@ -93,6 +120,7 @@ function modelRoute(name: string, spec: FleetFile['models'][string], created: nu
       pool: arm.pool,
       weight: arm.weight,
     })),
+    fallback: spec.fallback,
   }
 }
 
@@ -105,10 +133,11 @@ export function compileFleet(
   fleet: FleetFile,
   version: number,
   created: Readonly<Record<string, number>>,
-): { readonly snapshot: Snapshot; readonly pools: readonly PoolConfig[] } {
+): Compiled {
   const createdAt = (name: string): number =>
     Object.hasOwn(created, name) ? (created[name] ?? 0) : 0
   return {
+    format: FORMAT,
     snapshot: {
       version,
       models: mapValues(fleet.models, (spec, name) => modelRoute(name, spec, createdAt(name))),

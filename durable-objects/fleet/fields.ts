@@ -3,13 +3,16 @@ import { z } from 'zod'
 import { DURATION_PATTERN, SIZE_PATTERN, parseDuration, parseSize } from './units.ts'
 import type { Parsed } from './units.ts'
 
-/** A string that is read into something else; `read` says in one sentence what is wrong with it. */
-export const readAs = <T>(read: (text: string) => Parsed<T>, missing = 'is missing') =>
+/**
+ * A string that is read into something else; `read` says in one sentence what is wrong with it, whatever
+ * stands there instead of a string.
+ */
+export const readAs = <T>(read: (value: unknown) => Parsed<T>, missing = 'is missing') =>
   z
     .string({
       error: ({ input }) => {
         if (input === undefined) return missing
-        const parsed = read(input as string)
+        const parsed = read(input)
         return parsed.ok ? 'write it as text, in quotes' : parsed.message
       },
     })

@@ -2,7 +2,9 @@ import { DurableObject } from 'cloudflare:workers'
 import { poolObjectName } from '../pool/name.ts'
 import type { PoolRpc } from '../pool/contract.ts'
 import { checkFleet } from './check.ts'
-import { compileFleet } from './compile.ts'
+import { FORMAT, compileFleet } from './compile.ts'
+import type { Compiled } from './compile.ts'
+import { completeVersion } from './complete.ts'
 import type { Applied, Change, FleetRpc, PoolTook, VersionEntry } from './contract.ts'
 import type { FleetFile } from './schema.ts'
 import type { PoolConfig, Snapshot } from './snapshot.ts'
@@ -20,12 +22,9 @@ type Row = {
   models: number
   pools: number
   yaml: string
-  /** What the release that took the file made of it, as JSON. */
+  /** What was made of it, as JSON. */
   compiled: string
 }
-
-/** One version, ready to be handed out. */
-type Compiled = { readonly snapshot: Snapshot; readonly pools: readonly PoolConfig[] }
 
 /** Numbered, immutable fleet versions. Holds the truth; pools and Workers hold copies of it. */
 export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
@@ -130,14 +129,20 @@ export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
   }
 
   /**
-   * A stored version, by this release's reading of its file. One that an older release took may be
-   * invalid by now: then what that release made of it goes on.
+   * What was made of a stored version. If another release made it, it is made anew from the file, so
+   * that nobody sees a version without the fields that this release knows. A file that this release
+   * would refuse goes on as it was read then.
    */
   #compiled({ yaml, version, compiled }: Row): Compiled {
+    const stored = JSON.parse(compiled) as Compiled
+    if (stored.format === FORMAT) return stored
     const checked = checkFleet(yaml)
-    return checked.ok
+    const renewed = checked.ok
       ? compileFleet(checked.fleet, version, this.#created())
-      : (JSON.parse(compiled) as Compiled)
+      : completeVersion(stored)
+    const sql = 'UPDATE versions SET compiled = ? WHERE version = ?'
+    this.ctx.storage.sql.exec(sql, JSON.stringify(renewed), version)
+    return renewed
   }
 
   /** When each model was first named, in Unix seconds. */

@@ -80,10 +80,38 @@ function* armRules(
   }
 }
 
+function* fallbackRules(
+  name: string,
+  { fallback }: ModelDraft,
+  models: readonly (readonly [string, ModelDraft])[],
+): Generator<Finding> {
+  const names = models.map(([model]) => model)
+  const listed = new Unique()
+  for (const [index, model] of (fallback ?? []).entries()) {
+    if (model === null) continue
+    const path = ['models', name, 'fallback', index]
+    const aliased = models.find(([, { aliases }]) => aliases?.includes(model))?.[0]
+    if (model === name) {
+      yield { path, message: 'a model cannot be its own fallback; name another one' }
+    } else if (listed.seen(model, model) !== null) {
+      yield { path, message: `${model} is in this list already` }
+    } else if (!names.includes(model)) {
+      const message =
+        aliased === undefined
+          ? unknownName('model', model, names)
+          : `${model} is an alias; write the model's name, ${aliased}`
+      yield { path, message }
+    }
+  }
+}
+
 /** Every rule about models. */
 export function* modelRules(fleet: NonNullable<FleetDraft>): Generator<Finding> {
   const models = entries(fleet.models).map(([name, model]) => [name, model ?? {}] as const)
   yield* nameRules(models)
   yield* pathRules(models)
-  for (const [name, model] of models) yield* armRules(name, model, fleet)
+  for (const [name, model] of models) {
+    yield* armRules(name, model, fleet)
+    yield* fallbackRules(name, model, models)
+  }
 }

@@ -2,7 +2,7 @@
  * What must hold between fields. These rules run even where the schema has refused parts of the
  * file, so that one run of `check` finds every mistake; about a refused part they say nothing.
  */
-import { isPrivateHost, parseHost, parseInstanceUrl, parseOrigin } from './address.ts'
+import { isPrivateHost, parseOrigin } from './address.ts'
 import { nearest } from './nearest.ts'
 import type { FleetInput } from './schema.ts'
 import { BUILT_IN } from './settings.ts'
@@ -29,20 +29,24 @@ interface Settings {
   readonly health?: Readonly<Record<string, unknown>> | null | undefined
   readonly timeouts?: Readonly<Record<string, unknown>> | null | undefined
 }
+/** Entries of a map that may be refused or not written. */
+export const entries = <T>(record: Readonly<Record<string, T>> | null | undefined): [string, T][] =>
+  Object.entries(record ?? {})
+
 /** Both kinds of instance at once. */
 interface InstanceDraft {
   readonly id?: string | null
   readonly site?: string | null
   readonly host?: string | null
   readonly port?: number | null
+  readonly grpc_port?: number | null
   readonly url?: string | null
+  readonly key_env?: string | null
+  readonly last_resort?: boolean | null
 }
 
-/** Entries of a map that may be refused or not written. */
-export const entries = <T>(record: Readonly<Record<string, T>> | null | undefined): [string, T][] =>
-  Object.entries(record ?? {})
-
-const instancesOf = (
+/** A pool's instances; about a refused one nothing is known. */
+export const instancesOf = (
   pool: { readonly instances?: readonly unknown[] | null | undefined } | null | undefined,
 ): readonly InstanceDraft[] =>
   (pool?.instances ?? []).map((instance) => (instance ?? {}) as InstanceDraft)
@@ -82,37 +86,6 @@ function* siteRules(fleet: NonNullable<FleetDraft>): Generator<Finding> {
       const message =
         'node_key is missing: with an open origin anybody could reach vLLM; name the secret that Nginx asks of the edge'
       yield { path: ['sites', id, 'node_key'], message }
-    }
-  }
-}
-
-function* instanceRules(fleet: NonNullable<FleetDraft>): Generator<Finding> {
-  const sites = Object.keys(fleet.sites ?? {})
-  const [ids, addresses] = [new Unique(), new Unique()]
-  for (const [pool, spec] of entries(fleet.pools)) {
-    for (const [index, instance] of instancesOf(spec).entries()) {
-      const path = ['pools', pool, 'instances', index]
-      const name = instance.id ?? `${pool}[${index}]`
-      if (typeof instance.id === 'string') {
-        const before = ids.seen(instance.id, pool)
-        const message = `instance ${instance.id} is in pool ${before} already; ids are unique in the whole fleet`
-        if (before !== null) yield { path: [...path, 'id'], message }
-      }
-      if (typeof instance.site === 'string') {
-        if (fleet.sites !== null && !sites.includes(instance.site)) {
-          yield { path: [...path, 'site'], message: unknownName('site', instance.site, sites) }
-        }
-        const host = parseHost(instance.host ?? '127.0.0.1')
-        if (instance.host === null || !host.ok || typeof instance.port !== 'number') continue
-        const before = addresses.seen(`${instance.site} ${host.value} ${instance.port}`, name)
-        const message = `instance ${before} is at this site, host and port already`
-        if (before !== null) yield { path: [...path, 'port'], message }
-      } else if (typeof instance.url === 'string') {
-        const url = parseInstanceUrl(instance.url)
-        const before = url.ok ? addresses.seen(url.value, name) : null
-        if (before !== null)
-          yield { path: [...path, 'url'], message: `instance ${before} has this url already` }
-      }
     }
   }
 }
@@ -175,9 +148,8 @@ function* timeRules(fleet: NonNullable<FleetDraft>): Generator<Finding> {
   }
 }
 
-/** Every rule between the fields of sites and pools. */
+/** Every rule about sites, and about the settings of pools. */
 export function* poolRules(fleet: NonNullable<FleetDraft>): Generator<Finding> {
   yield* siteRules(fleet)
-  yield* instanceRules(fleet)
   yield* timeRules(fleet)
 }

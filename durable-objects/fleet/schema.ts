@@ -48,6 +48,8 @@ const weight = z
   .default(1)
   .describe('Share of the work compared with the other instances of the pool.')
 
+const port = z.int().min(1).max(65_535)
+
 /** One vLLM process that a site's Nginx reaches. */
 export const SiteInstance = z.strictObject({
   id: Id.describe('Unique in the whole fleet: it is part of the path on the site (/i/<id>/).'),
@@ -55,18 +57,27 @@ export const SiteInstance = z.strictObject({
   host: readAs(parseHost)
     .default('127.0.0.1')
     .describe('IP address, as seen from the Nginx of its site.'),
-  port: z.int().min(1).max(65_535).describe('Port of this vLLM process.'),
+  port: port.describe('Port of this vLLM process.'),
+  grpc_port: port
+    .optional()
+    .describe('Port of its gRPC server, where it has one: Nginx offers it on the LAN.'),
   slots,
   weight,
 })
 
-/** One vLLM process that is called directly. */
+/** One vLLM process that is called directly, or a hosted service as the last resort. */
 export const UrlInstance = z.strictObject({
   id: Id.describe('Unique in the whole fleet.'),
   url: readAs(parseInstanceUrl).describe(
-    'Called directly, without a site: http on a loopback or private address.',
+    'Called directly, without a site: http on a loopback or private address; https for a hosted service as the last resort.',
   ),
-  key_env: SecretName.optional().describe("Name of the Worker secret with vLLM's --api-key."),
+  key_env: SecretName.optional().describe(
+    "Name of the Worker secret with vLLM's --api-key, or with the service's key.",
+  ),
+  last_resort: z
+    .boolean()
+    .default(false)
+    .describe('Used only when no other instance of the pool can take a request.'),
   slots,
   weight,
 })
@@ -114,6 +125,10 @@ const Model = z.strictObject({
     )
     .min(1, 'needs at least one arm')
     .describe('The pools behind this name and their shares: stable, canary, A/B.'),
+  fallback: z
+    .array(z.string())
+    .default([])
+    .describe('Models tried, in this order, when nothing here can answer.'),
 })
 
 /** `fleet.yaml`: what it may say, and what each field becomes (milliseconds, bytes, canonical URLs). */

@@ -4,8 +4,7 @@ import { nearest } from './nearest.ts'
 
 /** Keys of later versions: naming a similar key of this one would mislead. */
 const LATER = new Set(
-  `breaker queue early_commit slow_start media reasoning_field scorers launch gpus last_resort audio n
-  output_tokens hosts sticky rules guard fallback plans webhooks`.split(/\s+/),
+  'breaker queue slow_start scorers launch gpus hosts sticky rules guard plans webhooks'.split(' '),
 )
 const LATER_POLICIES = new Set(
   'adaptive weighted random p2c ip_hash user_hash prefix tokens gpu latency locality'.split(' '),
@@ -28,9 +27,12 @@ const kindOf = (value: unknown): string => {
 }
 
 /** What to write instead of an unknown key. */
-function unknownKey(key: string, known: readonly string[], isUrlInstance: boolean): string {
-  if (isUrlInstance && ['site', 'host', 'port'].includes(key)) {
+function unknownKey(key: string, known: readonly string[]): string {
+  if (known.includes('url') && ['site', 'host', 'port', 'grpc_port'].includes(key)) {
     return `${key} does not go with url: an instance has either site and port, or url`
+  }
+  if (known.includes('grpc_port') && ['key_env', 'last_resort'].includes(key)) {
+    return `${key} goes with url alone: an instance has either site and port, or url`
   }
   if (LATER.has(key)) return `${key} is not supported in this version; remove it`
   const near = nearest(key, known)
@@ -58,8 +60,7 @@ export const sentence: z.core.$ZodErrorMap = (issue) => {
     case 'unrecognized_keys': {
       const shape: object = (issue.inst as z.ZodObject | undefined)?.def.shape ?? {}
       const known = Object.keys(shape)
-      const isUrlInstance = known.includes('url')
-      return issue.keys.map((key) => unknownKey(key, known, isUrlInstance)).join('\n')
+      return issue.keys.map((key) => unknownKey(key, known)).join('\n')
     }
     case 'invalid_type': {
       if (issue.input === undefined) return 'is missing'

@@ -1,8 +1,16 @@
 /** What `defaults` and each pool may set, and what holds where neither says anything. */
 import { z } from 'zod'
-import { Duration, Size } from './fields.ts'
+import { parseMediaDomain } from './address.ts'
+import { Duration, Size, readAs } from './fields.ts'
 
 const LARGEST_BODY = 64 * 1024 ** 2
+const BodySize = Size.refine(
+  (bytes) => bytes <= LARGEST_BODY,
+  'must be at most 64MiB: the Worker keeps the body for retries, in 128 MB of memory',
+)
+
+/** What stands between a tenant and the edge gives a silent request up after about this long. */
+const TENANT_PATIENCE_MS = 100_000
 
 /** Every field is optional here: a pool's own value, then the file's `defaults`, then {@link BUILT_IN}. */
 export const settingsShape = {
@@ -45,6 +53,14 @@ export const settingsShape = {
     })
     .optional()
     .describe('How long a request may take.'),
+  early_commit: Duration.refine(
+    (ms) => ms <= TENANT_PATIENCE_MS,
+    "must be at most 100s: after that, proxies on a tenant's way give a silent request up",
+  )
+    .optional()
+    .describe(
+      'From the grant of a slot until a streaming tenant gets a status and keep-alive comments, should there be no content yet. Default 15s.',
+    ),
   retry: z
     .strictObject({
       attempts: z
@@ -58,15 +74,42 @@ export const settingsShape = {
     .describe('What happens when an instance fails before the first content.'),
   limits: z
     .strictObject({
-      body: Size.refine(
-        (bytes) => bytes <= LARGEST_BODY,
-        'must be at most 64MiB: the Worker keeps the body for retries, in 128 MB of memory',
-      )
+      body: BodySize.optional().describe('Largest request body. Default 16MiB.'),
+      audio: BodySize.optional().describe(
+        'Largest request body with an audio file. Default 26MiB.',
+      ),
+      n: z
+        .int()
+        .min(1)
+        .max(1024)
         .optional()
-        .describe('Largest request body. Default 16MiB.'),
+        .describe('Most answers to one request: `n` and `best_of`. Default 8.'),
+      output_tokens: z
+        .int()
+        .min(1)
+        .max(100_000_000)
+        .optional()
+        .describe('Most output tokens that one request may ask for. Default 8192.'),
     })
     .optional()
     .describe('What a request may ask.'),
+  media: z
+    .strictObject({
+      domains: z
+        .array(readAs(parseMediaDomain))
+        .optional()
+        .describe(
+          'Hosts that image, audio and video URLs may name: media.example.com, *.example.com. Default none.',
+        ),
+    })
+    .optional()
+    .describe('What vLLM may be asked to fetch. Data URLs always pass.'),
+  reasoning_field: z
+    .enum(['both', 'reasoning'])
+    .optional()
+    .describe(
+      'Whether what vLLM calls `reasoning` is sent under that name alone, or also as `reasoning_content`, which many clients read. Default both.',
+    ),
 }
 
 const Settings = z.strictObject(settingsShape)
@@ -81,8 +124,11 @@ export const BUILT_IN = {
   policy: 'least_inflight',
   health: { every: 5000, timeout: 2000, down_after: 3, up_after: 2 },
   timeouts: { first_byte: 90_000, idle: 60_000, total: 1_800_000 },
+  early_commit: 15_000,
   retry: { attempts: 2 },
-  limits: { body: 16 * 1024 ** 2 },
+  limits: { body: 16 * 1024 ** 2, audio: 26 * 1024 ** 2, n: 8, output_tokens: 8192 },
+  media: { domains: [] },
+  reasoning_field: 'both',
 } as const satisfies PoolSettings
 
 /** Lays a pool's own settings over the file's defaults over the built-in ones, field by field. */
@@ -91,7 +137,10 @@ export function poolSettings(pool: SettingsSpec, defaults: SettingsSpec): PoolSe
     policy: pool.policy ?? defaults.policy ?? BUILT_IN.policy,
     health: { ...BUILT_IN.health, ...defaults.health, ...pool.health },
     timeouts: { ...BUILT_IN.timeouts, ...defaults.timeouts, ...pool.timeouts },
+    early_commit: pool.early_commit ?? defaults.early_commit ?? BUILT_IN.early_commit,
     retry: { ...BUILT_IN.retry, ...defaults.retry, ...pool.retry },
     limits: { ...BUILT_IN.limits, ...defaults.limits, ...pool.limits },
+    media: { ...BUILT_IN.media, ...defaults.media, ...pool.media },
+    reasoning_field: pool.reasoning_field ?? defaults.reasoning_field ?? BUILT_IN.reasoning_field,
   } as PoolSettings
 }

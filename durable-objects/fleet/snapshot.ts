@@ -32,6 +32,8 @@ export interface InstanceConfig extends Target {
   /** Most requests in flight at once. */
   readonly slots: number
   readonly weight: number
+  /** Used only when no other instance of the pool can answer. */
+  readonly lastResort: boolean
 }
 
 export type PolicyName = 'least_inflight' | 'round_robin'
@@ -65,6 +67,17 @@ export interface Timeouts {
   readonly totalMs: number
 }
 
+/** The most that one request may ask of a pool. */
+export interface Limits {
+  /** Request body, in bytes. */
+  readonly bodyBytes: number
+  /** Request body with an audio file, in bytes. */
+  readonly audioBytes: number
+  /** Answers to one request: `n`, `best_of`. */
+  readonly n: number
+  readonly outputTokens: number
+}
+
 /** What the Worker needs to know of a pool. */
 export interface PoolRoute {
   readonly pool: string
@@ -72,8 +85,15 @@ export interface PoolRoute {
   readonly timeouts: Timeouts
   /** Instances tried for one request, the first included. */
   readonly attempts: number
-  /** Largest request body, in bytes. */
-  readonly bodyBytes: number
+  /** From the grant of a slot until a streaming tenant gets a status and keep-alive comments. */
+  readonly earlyCommitMs: number
+  readonly limits: Limits
+  /** The same as `limits.bodyBytes`: Workers of the release before read it here. */
+  readonly bodyBytes?: number
+  /** Hosts that image, audio and video URLs may name: `example.com`, or `*.example.com` for every host below it. */
+  readonly mediaDomains: readonly string[]
+  /** `both`: what vLLM calls `reasoning` is also sent as `reasoning_content`, the name it had before (L41). */
+  readonly reasoningField: 'reasoning' | 'both'
   /** Where the pool's object should live (a Durable Object location hint); null: near its first caller. */
   readonly region: string | null
 }
@@ -93,6 +113,8 @@ export interface ModelRoute {
   /** URL prefix under which every endpoint means this model, e.g. `/qwen`. */
   readonly path: string | null
   readonly arms: readonly Arm[]
+  /** Models tried, in this order, when nothing here can answer. */
+  readonly fallback: readonly string[]
 }
 
 /** One fleet version, as the Worker routes by it. */

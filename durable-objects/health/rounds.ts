@@ -8,6 +8,9 @@ const WELL_LANES = 4
 /** Those that are not ready have lanes of their own, so that a hung one never holds up the rest (L13). */
 const SICK_LANES = 2
 
+/** A hosted service is looked at no more often than this, in milliseconds: its list is not ours to poll. */
+const CALM_MS = 30_000
+
 /** One instance under observation. Identity matters: a re-created instance is another patient (L12). */
 export interface Patient {
   readonly config: InstanceConfig
@@ -26,6 +29,8 @@ interface Chart {
   gauges: Gauges
   /** In a lane, or about to be. */
   waiting: boolean
+  /** When it was put there last; -Infinity before the first time. */
+  lookedAt: number
 }
 
 /** Looks at every instance in turn and keeps what was seen. Knows health, not load. */
@@ -52,13 +57,16 @@ export class Rounds {
     this.#chart(patient).health = health
   }
 
-  /** One look at everyone who is not waiting for one already. Resolves when all are back. */
+  /** One look at everyone whose turn it is and who is not waiting for one. Resolves when all are back. */
   async make(patients: Iterable<Patient>, config: HealthConfig): Promise<void> {
     const looks: Promise<void>[] = []
     for (const patient of patients) {
       const chart = this.#chart(patient)
-      if (chart.waiting) continue
+      const now = this.#deps.now()
+      const tooSoon = patient.config.lastResort && now - chart.lookedAt < CALM_MS
+      if (chart.waiting || tooSoon) continue
       chart.waiting = true
+      chart.lookedAt = now
       const well = chart.health.state === 'ready' && chart.health.run === 0
       const lanes = well ? this.#wellLanes : this.#sickLanes
       looks.push(lanes.run(() => this.#visit(patient, chart, config)))
@@ -83,6 +91,7 @@ export class Rounds {
         health: starting(this.#deps.now()),
         gauges: { running: null, waiting: null },
         waiting: false,
+        lookedAt: -Infinity,
       }
       this.#charts.set(patient, chart)
     }

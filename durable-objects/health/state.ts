@@ -25,7 +25,7 @@ export const starting = (now: number): Health => ({
   run: 0,
 })
 
-/** Only a ready instance may skip the entrance check (`/v1/models` and one token). */
+/** Only a ready instance may skip the entrance check (the model's name and a little work). */
 export const needsEntrance = (health: Health): boolean => health.state !== 'ready'
 
 /**

@@ -46,9 +46,16 @@ export interface Settlement {
   /** Milliseconds from sending to the first content; null when there was none. */
   readonly ttftMs: number | null
   readonly durationMs: number
-  /** Tokens as vLLM counted them; null where it did not say. */
+  /** Null where nobody could say. */
   readonly promptTokens: number | null
   readonly completionTokens: number | null
+  /** Of the prompt's tokens, those that came out of vLLM's prefix cache. */
+  readonly cachedTokens?: number | null
+  /**
+   * How the counts came about: vLLM's own word, its token ids counted, or guessed from the text. Null:
+   * there are none.
+   */
+  readonly counted?: 'reported' | 'ids' | 'estimate' | null
 }
 
 /** The right to one slot of one instance. Dropping it (dispose) gives the slot back as `lost`. */
@@ -61,7 +68,7 @@ export interface LeaseRpc {
 export interface Granted<L = LeaseRpc> {
   readonly kind: 'granted'
   readonly target: Target
-  /** Why this instance: the policy's name. */
+  /** Why this instance: the policy's name, or `last_resort`. */
   readonly reason: string
   readonly lease: L
 }
@@ -99,6 +106,16 @@ export interface InstanceStatus {
   readonly waiting: number | null
 }
 
+/** Tokens of requests that have ended since the object woke. */
+export interface TokenTotals {
+  readonly prompt: number
+  readonly completion: number
+  /** Of the prompts' tokens, those that came out of a prefix cache. */
+  readonly cached: number
+  /** Prompt and completion of requests where nobody counted, which are in none of the others. */
+  readonly estimated: number
+}
+
 export interface PoolStatus {
   readonly contract: number
   readonly pool: string
@@ -108,6 +125,8 @@ export interface PoolStatus {
   /** Requests granted and ended since the object woke, by ending. */
   readonly granted: number
   readonly ended: Readonly<Record<Ending, number>>
+  /** Absent from an object of the release before. */
+  readonly tokens?: TokenTotals
 }
 
 /** What the Worker and the fleet object may call on a pool object. */

@@ -3,6 +3,8 @@ import type { Demand, Ending, Holding, InstanceState, Settlement } from './contr
 import { pick } from '../scheduling/picker.ts'
 import { POLICIES } from '../scheduling/policies.ts'
 import type { Candidate } from '../scheduling/types.ts'
+import { TokenSums } from './tokens.ts'
+import type { Counted } from './tokens.ts'
 
 export type LeaseId = number
 
@@ -66,6 +68,8 @@ export class Ledger {
     refused: 0,
     lost: 0,
   }
+  /** Tokens of the requests that have ended. */
+  readonly tokens = new TokenSums()
 
   /**
    * @param now     Unix milliseconds
@@ -130,7 +134,8 @@ export class Ledger {
     seat.lastTurn = ++this.#turn
     this.#granted++
     const lease = this.#hold(seat, { request, remainingMs, reattached: false })
-    return { kind: 'granted', seat, lease, reason: this.#policy }
+    const reason = seat.config.lastResort ? 'last_resort' : this.#policy
+    return { kind: 'granted', seat, lease, reason }
   }
 
   /** Takes back what was held before a reset. Not refused for want of slots: it runs there already. */
@@ -154,7 +159,7 @@ export class Ledger {
   }
 
   /** Gives a slot back. Only the first call counts, so that dropping a settled lease is harmless. */
-  release(lease: LeaseId, { ending }: Pick<Settlement, 'ending'>): void {
+  release(lease: LeaseId, { ending, ...counted }: Pick<Settlement, 'ending'> & Counted): void {
     const seat = this.#holders.get(lease)
     if (!seat) return
     // It was among those the engine had at boot: one fewer of them is left.
@@ -162,6 +167,7 @@ export class Ledger {
     this.#drop(lease, seat)
     // A newer Worker may know endings that this release does not.
     this.#ended[Object.hasOwn(this.#ended, ending) ? ending : 'lost']++
+    this.tokens.add(counted)
   }
 
   /** Ends leases whose request must be over, should a machine have vanished without a word (L05). */
@@ -186,9 +192,17 @@ export class Ledger {
   }
 
   #candidate(seat: Seat): Candidate {
-    const { instance: id, slots, weight } = seat.config
-    const inFlight = this.inFlight(seat)
-    return { id, slots, weight, inFlight, lastTurn: seat.lastTurn, state: this.#stateOf(seat) }
+    const { config, lastTurn } = seat
+    return {
+      id: config.instance,
+      state: this.#stateOf(seat),
+      slots: config.slots,
+      weight: config.weight,
+      inFlight: this.inFlight(seat),
+      lastTurn,
+      // A configuration of the release before does not say.
+      lastResort: config.lastResort ?? false,
+    }
   }
 
   #hold(

@@ -52,7 +52,8 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
       look: (instance, entrance) => {
         const { servedAs = '', health } = this.#config ?? {}
         const timeoutMs = health?.timeoutMs ?? EAGER_MS
-        return look(instance, { servedAs, timeoutMs, entrance }, deps)
+        const lastResort = instance.lastResort ?? false // a stored one may not say
+        return look(instance, { servedAs, timeoutMs, entrance, lastResort }, deps)
       },
       onChange: () => this.#saveHealth(),
     })

@@ -25,6 +25,7 @@ export const statusOf = (
   instances: [...ledger.everySeat()].map((seat) => instanceStatus(seat, ledger, rounds)),
   granted: ledger.granted,
   ended: ledger.ended,
+  tokens: ledger.tokens.totals,
 })
 
 /** Why nobody is ready, instance by instance. For logs. */

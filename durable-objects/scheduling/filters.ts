@@ -9,6 +9,9 @@ export const untried: Filter = {
   keeps: ({ id }, { avoid }) => !avoid.includes(id),
 }
 
+/** It is not kept for the time when nobody else can take a request. */
+export const ordinary: Filter = { name: 'ordinary', keeps: ({ lastResort }) => !lastResort }
+
 /** It has a slot to give. The one promise that no policy may trade away. */
 export const freeSlot: Filter = {
   name: 'free-slot',

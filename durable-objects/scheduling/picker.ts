@@ -1,4 +1,4 @@
-import { freeSlot, ready, untried } from './filters.ts'
+import { freeSlot, ordinary, ready, untried } from './filters.ts'
 import type { Ask, Candidate, Policy } from './types.ts'
 
 /** The outcome of one choice. Which filter emptied the field says what to tell the tenant. */
@@ -9,7 +9,8 @@ export type Choice =
   | { readonly kind: 'all-full' }
 
 /**
- * Picks an instance: filters → scorers → the highest score.
+ * Picks an instance: filters → scorers → the highest score. Of those that could take the request, a
+ * last resort is chosen only when there is no other.
  *
  * Pure: the pool object, explanations, the simulator and the tests all call this one function.
  * Equal scores go to the instance whose last turn is longest ago, so an idle fleet takes turns.
@@ -24,7 +25,8 @@ export function pick(candidates: readonly Candidate[], ask: Ask, policy: Policy)
   if (worthTrying.length === 0) return { kind: 'all-avoided' }
 
   const free = worthTrying.filter((candidate) => freeSlot.keeps(candidate, ask))
-  const best = highest(free, ask, policy)
+  const others = free.filter((candidate) => ordinary.keeps(candidate, ask))
+  const best = highest(others, ask, policy) ?? highest(free, ask, policy)
   return best ? { kind: 'picked', id: best.id } : { kind: 'all-full' }
 }
 

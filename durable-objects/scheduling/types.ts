@@ -10,6 +10,8 @@ export interface Candidate {
   readonly inFlight: number
   /** Number of the grant this instance got last; 0 before its first. */
   readonly lastTurn: number
+  /** Used only when no other instance can take the request. */
+  readonly lastResort: boolean
 }
 
 /** The request that wants a slot, and the pool-wide figures that scorers measure against. */

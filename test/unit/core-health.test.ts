@@ -178,6 +178,16 @@ describe('Rounds', () => {
     expect(made.gauges(replacement).running).toBeNull()
   })
 
+  it('look at a hosted service twice a minute at most, at the others each time', async () => {
+    const { rounds: made, looks, clock } = rounds(() => WELL)
+    const own = patient('own')
+    const service: Patient = { config: instance({ instance: 'service', lastResort: true }) }
+    for (clock.now = 0; clock.now <= 60_000; clock.now += 5_000)
+      await made.make([own, service], CONFIG)
+    const looksAt = (id: string) => looks.filter((look) => look.id === id).length
+    expect([looksAt('own'), looksAt('service')]).toEqual([13, 3])
+  })
+
   it('ask for the entrance check until an instance is ready', async () => {
     const { rounds: made, looks } = rounds(() => WELL)
     const a = patient('a')

@@ -150,6 +150,59 @@ describe('Ledger', () => {
     expect(inFlight(ledger)).toEqual([2])
   })
 
+  it('says that it was the last resort, and whose turn it was else', () => {
+    const { ledger, down } = ledgerOf()
+    ledger.configure(
+      [instance({ instance: 'a' }), instance({ instance: 'service', lastResort: true })],
+      'round_robin',
+    )
+    expect(granted(ledger)).toMatchObject({ reason: 'round_robin' })
+    down.add('a')
+    const { reason, seat } = granted(ledger)
+    expect([seat.config.instance, reason]).toEqual(['service', 'last_resort'])
+  })
+
+  it('reads a configuration that an earlier release has stored', () => {
+    const { ledger } = ledgerOf()
+    const { lastResort: _, ...older } = instance({ instance: 'a' })
+    ledger.configure([older as ReturnType<typeof instance>], 'least_inflight')
+    expect(granted(ledger)).toMatchObject({ reason: 'least_inflight' })
+  })
+
+  it('adds up the tokens of what has ended, each request once, and keeps estimates apart', () => {
+    const { ledger } = ledgerOf('a')
+    const { lease } = granted(ledger)
+    const counts = { promptTokens: 10, completionTokens: 5, cachedTokens: 4 }
+    ledger.release(lease, { ending: 'done', ...counts, counted: 'reported' })
+    ledger.release(lease, { ending: 'done', ...counts, counted: 'reported' })
+    ledger.release(granted(ledger).lease, {
+      ending: 'client-left',
+      promptTokens: 1,
+      completionTokens: 2,
+      counted: 'ids',
+    })
+    ledger.release(granted(ledger).lease, {
+      ending: 'truncated',
+      ...counts,
+      counted: 'estimate',
+    })
+    expect(ledger.tokens.totals).toEqual({ prompt: 11, completion: 7, cached: 4, estimated: 15 })
+  })
+
+  it('adds up what a Worker of the release before says, and nothing for who says nothing', () => {
+    const { ledger } = ledgerOf('a')
+    ledger.release(granted(ledger).lease, { ending: 'lost' })
+    ledger.release(granted(ledger).lease, {
+      ending: 'done',
+      promptTokens: 3,
+      completionTokens: null,
+      cachedTokens: null,
+      counted: null,
+    })
+    ledger.release(granted(ledger).lease, { ending: 'done', promptTokens: 4, completionTokens: 2 })
+    expect(ledger.tokens.totals).toEqual({ prompt: 7, completion: 2, cached: 0, estimated: 0 })
+  })
+
   it('counts an ending that only a newer Worker knows as lost', () => {
     const { ledger } = ledgerOf('a')
     for (const ending of ['paused', 'toString', '__proto__'])

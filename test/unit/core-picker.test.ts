@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { freeSlot, ready, untried } from '../../durable-objects/scheduling/filters.ts'
+import { freeSlot, ordinary, ready, untried } from '../../durable-objects/scheduling/filters.ts'
 import { pick } from '../../durable-objects/scheduling/picker.ts'
 import { POLICIES } from '../../durable-objects/scheduling/policies.ts'
 import { fewInFlight, longestWait } from '../../durable-objects/scheduling/scorers.ts'
@@ -32,6 +32,60 @@ describe('filters', () => {
     { inFlight: 2, slots: 1, free: false, why: 'slots were lowered under running requests' },
   ])('say $free to $inFlight in flight of $slots', ({ inFlight, slots, free }) => {
     expect(freeSlot.keeps(candidate({ inFlight, slots }), NOBODY_TRIED)).toBe(free)
+  })
+})
+
+describe('a last resort', () => {
+  const own = (named: Partial<Candidate> = {}) => candidate({ id: 'own', ...named })
+  const last = (named: Partial<Candidate> = {}) =>
+    candidate({ id: 'last', lastResort: true, ...named })
+  const outcome = (field: readonly Candidate[], avoid: readonly string[] = []): string => {
+    const choices = Object.values(POLICIES).flatMap((policy) =>
+      [field, field.toReversed()].map((each) => pick(each, { avoid, turn: 9 }, policy)),
+    )
+    const [first] = choices
+    for (const choice of choices) expect(choice).toEqual(first)
+    return first?.kind === 'picked' ? first.id : String(first?.kind)
+  }
+
+  it('is whoever is not ordinary', () => {
+    expect(ordinary.keeps(own(), NOBODY_TRIED)).toBe(true)
+    expect(ordinary.keeps(last(), NOBODY_TRIED)).toBe(false)
+  })
+
+  it('gets nothing while another instance has one slot left, however idle it is itself', () => {
+    expect(outcome([own({ inFlight: 3, lastTurn: 9 }), last({ weight: 100, slots: 99 })])).toBe(
+      'own',
+    )
+  })
+
+  it.each([
+    { field: [own({ state: 'down' }), last()], avoid: [], why: 'nobody else is ready' },
+    { field: [own(), last()], avoid: ['own'], why: 'all others have failed it' },
+    { field: [own({ inFlight: 4 }), last()], avoid: [], why: 'all others are full' },
+  ])('is asked when $why', ({ field, avoid }) => {
+    expect(outcome(field, avoid)).toBe('last')
+  })
+
+  it.each([
+    { field: [own({ state: 'down' }), last({ state: 'down' })], avoid: [], says: 'none-ready' },
+    { field: [own({ inFlight: 4 }), last({ state: 'down' })], avoid: [], says: 'all-full' },
+    { field: [own({ state: 'down' }), last({ inFlight: 4 })], avoid: [], says: 'all-full' },
+    { field: [own({ state: 'down' }), last()], avoid: ['last'], says: 'all-avoided' },
+    { field: [own(), last({ state: 'down' })], avoid: ['own'], says: 'all-avoided' },
+    { field: [own(), last({ inFlight: 4 })], avoid: ['own'], says: 'all-full' },
+    { field: [own(), last()], avoid: ['own', 'last'], says: 'all-avoided' },
+  ])('that cannot help leaves the answer to who came furthest: $says', ({ field, avoid, says }) => {
+    expect(outcome(field, avoid)).toBe(says)
+  })
+
+  it('is chosen among several by the same policy', () => {
+    const field = [
+      own({ state: 'down' }),
+      last({ inFlight: 2 }),
+      last({ id: 'other', inFlight: 1 }),
+    ]
+    expect(pick(field, NOBODY_TRIED, POLICIES.least_inflight)).toMatchObject({ id: 'other' })
   })
 })
 
@@ -147,6 +201,7 @@ describe('pick', () => {
       weight: fc.constantFrom(0.5, 1, 2),
       inFlight: fc.nat(6),
       lastTurn: fc.nat(20),
+      lastResort: fc.boolean(),
     })
     const fields = fc.uniqueArray(anyone, { selector: ({ id }) => id })
     const avoided = fc.subarray(['a', 'b', 'c', 'd'])
@@ -161,7 +216,9 @@ describe('pick', () => {
             ({ id, state, inFlight, slots }) =>
               state === 'ready' && !avoid.includes(id) && inFlight < slots,
           )
-          if (choice.kind === 'picked') expect(usable.map(({ id }) => id)).toContain(choice.id)
+          const others = usable.filter(({ lastResort }) => !lastResort)
+          const right = others.length > 0 ? others : usable
+          if (choice.kind === 'picked') expect(right.map(({ id }) => id)).toContain(choice.id)
           else expect(usable).toEqual([])
         },
       ),

@@ -41,7 +41,7 @@ async function lookAt(
   }
   const seen = await look(
     target(at),
-    { servedAs: 'Qwen', timeoutMs: 2_000, entrance: true, ...options },
+    { servedAs: 'Qwen', timeoutMs: 2_000, entrance: true, lastResort: false, ...options },
     { fetch: fake as typeof fetch, secretOf: (name) => secrets[name] },
   )
   return { ...seen, sent, calls: sent.map(({ call }) => call) }
@@ -52,6 +52,10 @@ const IDLE: Answers = {
   '/v1/models': () => MODELS('Qwen', 'alias'),
   '/v1/completions': () => replyJson({ choices: [{ text: '!', finish_reason: 'length' }] }),
 }
+
+const NO_ROUTE = () => replyJson({ detail: 'Not Found' }, { status: 404 })
+const NOT_ITS_TASK = () => replyJson({ error: { type: 'NotImplementedError' } }, { status: 501 })
+const ONE = () => replyJson({ data: [{ index: 0 }] })
 
 describe('a look at an instance', () => {
   it('proves the model and one token before it is first ready', async () => {
@@ -183,7 +187,7 @@ describe('a look at an instance', () => {
       answers: { ...IDLE, '/v1/completions': () => replyJson({}) },
       reading: {
         kind: 'unwell',
-        reason: 'one token of /v1/completions came back without a choice',
+        reason: '/v1/completions came back without one token',
       },
       why: 'it answers with nothing',
     },
@@ -211,7 +215,7 @@ describe('a look at an instance', () => {
 
     const seen = await look(
       target(),
-      { servedAs: 'Qwen', timeoutMs: 20, entrance: false },
+      { servedAs: 'Qwen', timeoutMs: 20, entrance: false, lastResort: false },
       {
         secretOf: () => undefined,
         fetch: ((_url: string, { signal }: RequestInit) =>
@@ -246,5 +250,107 @@ describe('a look at an instance', () => {
     })
     expect(reading).toEqual({ kind: 'unwell', reason: 'secret NODE_KEY_A is not set' })
     expect(calls).toEqual([])
+  })
+})
+
+describe('an instance of another kind than text', () => {
+  it.each([
+    {
+      kind: 'embedding',
+      answers: { '/v1/completions': NO_ROUTE, '/v1/embeddings': ONE },
+      asked: ['POST /v1/completions', 'POST /v1/embeddings'],
+      body: { model: 'Qwen', input: 'ping' },
+    },
+    {
+      kind: 'embedding, where routes say 501',
+      answers: { '/v1/completions': NOT_ITS_TASK, '/v1/embeddings': ONE },
+      asked: ['POST /v1/completions', 'POST /v1/embeddings'],
+      body: { model: 'Qwen', input: 'ping' },
+    },
+    {
+      kind: 'reranking',
+      answers: { '/v1/completions': NO_ROUTE, '/v1/embeddings': NO_ROUTE, '/v1/score': ONE },
+      asked: ['POST /v1/completions', 'POST /v1/embeddings', 'POST /v1/score'],
+      body: { model: 'Qwen', text_1: 'ping', text_2: 'pong' },
+    },
+    {
+      kind: 'transcription',
+      answers: { '/v1/completions': NO_ROUTE, '/v1/embeddings': NO_ROUTE, '/v1/score': NO_ROUTE },
+      asked: ['POST /v1/completions', 'POST /v1/embeddings', 'POST /v1/score'],
+      body: { model: 'Qwen' },
+    },
+  ])('($kind) proves its own work', async ({ answers, asked, body }) => {
+    const { reading, calls, sent } = await lookAt({ ...IDLE, ...answers })
+    expect(reading).toEqual({ kind: 'well' })
+    expect(calls.filter((call) => call.startsWith('POST'))).toEqual(asked)
+    expect(JSON.parse(sent.at(-1)?.init.body as string)).toMatchObject(body)
+  })
+
+  it.each([
+    {
+      answer: () =>
+        replyJson(
+          { error: { message: 'The model `Qwen` does not exist.' } },
+          { status: 404, headers: { server: 'uvicorn' } },
+        ),
+      reason: 'one token of /v1/completions answered 404',
+      why: 'the route is there and denies the model',
+    },
+    {
+      answer: () => reply('<html>', { status: 404, headers: { server: 'nginx' } }),
+      reason: 'one token of /v1/completions answered 404, not from our Nginx',
+      why: 'somebody else has no such page',
+    },
+  ])('is not taken for one when $why', async ({ answer, reason }) => {
+    const answers = { ...IDLE, '/v1/completions': answer, '/v1/embeddings': ONE }
+    expect((await lookAt(answers)).reading).toEqual({ kind: 'unwell', reason })
+  })
+
+  it.each([
+    {
+      answer: () => replyJson({ data: [] }),
+      reason: '/v1/embeddings came back without one vector',
+    },
+    {
+      answer: () => reply(null, { status: 500, headers: FROM_NGINX }),
+      reason: 'one vector of /v1/embeddings answered 500',
+    },
+  ])('is unwell when its work fails: $reason', async ({ answer, reason }) => {
+    const answers = { ...IDLE, '/v1/completions': NO_ROUTE, '/v1/embeddings': answer }
+    expect((await lookAt(answers)).reading).toEqual({ kind: 'unwell', reason })
+  })
+})
+
+describe('a hosted service', () => {
+  const SERVICE = { options: { lastResort: true }, at: { site: null } }
+
+  it.each([{ entrance: true }, { entrance: false }])(
+    'is asked for its model list alone, never for a token: $entrance',
+    async ({ entrance }) => {
+      const { reading, calls, running, waiting } = await lookAt(IDLE, {
+        ...SERVICE,
+        options: { lastResort: true, entrance },
+      })
+      expect(reading).toEqual({ kind: 'well' })
+      expect(calls).toEqual(['GET /v1/models'])
+      expect([running, waiting]).toEqual([null, null])
+    },
+  )
+
+  it('that does not list the name is a mismatch, told in a few of its many names', async () => {
+    const names = Array.from({ length: 300 }, (_, i) => `m${i}`)
+    const { reading } = await lookAt({ '/v1/models': () => MODELS(...names) }, SERVICE)
+    expect(reading).toEqual({
+      kind: 'mismatch',
+      reason: 'serves m0, m1, m2, m3, m4 and 295 more, not Qwen',
+    })
+  })
+
+  it('that refuses is unwell, and no Nginx of ours is blamed', async () => {
+    const answers = { '/v1/models': () => replyJson({ error: {} }, { status: 401 }) }
+    expect((await lookAt(answers, SERVICE)).reading).toEqual({
+      kind: 'unwell',
+      reason: '/v1/models answered 401',
+    })
   })
 })

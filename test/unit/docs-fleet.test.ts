@@ -54,6 +54,21 @@ describe('docs/fleet.md', () => {
     const written = name.endsWith('_after') ? String(value) : formatDuration(value)
     expect(rowOf(FLEET_DOC, `defaults.${group}.${name}`)).toContain(`| \`${written}\` |`)
   })
+
+  const mebibytes = (bytes: number): string => `${bytes / 1024 ** 2}MiB`
+  it.each([
+    ['policy', BUILT_IN.policy],
+    ['early_commit', formatDuration(BUILT_IN.early_commit)],
+    ['retry.attempts', String(BUILT_IN.retry.attempts)],
+    ['limits.body', mebibytes(BUILT_IN.limits.body)],
+    ['limits.audio', mebibytes(BUILT_IN.limits.audio)],
+    ['limits.n', String(BUILT_IN.limits.n)],
+    ['limits.output_tokens', String(BUILT_IN.limits.output_tokens)],
+    ['media.domains', JSON.stringify(BUILT_IN.media.domains)],
+    ['reasoning_field', BUILT_IN.reasoning_field],
+  ])('tells the built-in value of %s, %s', (field, written) => {
+    expect(rowOf(FLEET_DOC, `defaults.${field}`)).toContain(`| \`${written}\` |`)
+  })
 })
 
 describe('docs/contract.md', () => {

@@ -41,11 +41,39 @@ const MISTAKES = String.raw`
 region: apac => ‸regoin: apac | sites.sha.regoin | unknown key regoin; did you mean region?
 defaults:\n => ‸receipt: true\ndefaults:\n | receipt | did you mean receipts?
     served_as: Chat =>     ‸qqqqqq: 1\n    served_as: Chat | pools.chat.qqqqqq | known here: served_as, instances
+  policy: least_inflight =>   early_commit: ‸101s | defaults.early_commit | at most 100s: after that, proxies
+  policy: least_inflight =>   early_commit: ‸15 | defaults.early_commit | write 15s, not 15
+  policy: least_inflight =>   reasoning_field: ‸raesoning | defaults.reasoning_field | did you mean reasoning?
+  policy: least_inflight =>   ‸early_comit: 5s | defaults.early_comit | did you mean early_commit?
+  policy: least_inflight =>   media: { domains: [‸"https://media.example.com/a"] } | defaults.media.domains[0] | write only the host: media.example.com
+  policy: least_inflight =>   media: { domains: [‸media.example.com/a] } | defaults.media.domains[0] | write only the host: media.example.com
+  policy: least_inflight =>   media: { domains: ["a.example.com", ‸"*.example.com:8443"] } | defaults.media.domains[1] | write only the host: *.example.com
+  policy: least_inflight =>   media: { domains: [‸"*"] } | defaults.media.domains[0] | write a host name
+  policy: least_inflight =>   media: { domains: [‸"a.*.com"] } | defaults.media.domains[0] | write a host name
+  policy: least_inflight =>   media: { domains: ‸all } | defaults.media.domains | must be a list, not text
+limits: { body: 16MiB } => limits: { audio: ‸26MB } | defaults.limits.audio | write 26MiB
+limits: { body: 16MiB } => limits: { audio: ‸65MiB } | defaults.limits.audio | at most 64MiB
+limits: { body: 16MiB } => limits: { n: ‸0 } | defaults.limits.n | at least 1
+limits: { body: 16MiB } => limits: { n: ‸1.5 } | defaults.limits.n | a whole number
+limits: { body: 16MiB } => limits: { output_tokens: ‸8k } | defaults.limits.output_tokens | must be a number, not text
   policy: least_inflight =>   ‸breaker: { window: 30s } | defaults.breaker | breaker is not supported in this version
 port: 8001 }\n      - => port: 8001, ‸gpus: [0] }\n      - | pools.chat.instances[0].gpus | gpus is not supported
+key_env: VLLM_KEY => ‸grpc_port: 8002 | pools.direct.instances[0].grpc_port | either site and port, or url
+id: chat-1, site: sha, port: 8001 => id: chat-1, site: sha, port: 8001, ‸last_resort: true | pools.chat.instances[0].last_resort | last_resort goes with url alone
+id: chat-1, site: sha, port: 8001 => id: chat-1, site: sha, port: 8001, grpc_port: ‸8001 | pools.chat.instances[0].grpc_port | is the same as port
+id: chat-1, site: sha, port: 8001 => id: chat-1, site: sha, port: 8001, grpc_port: ‸0 | pools.chat.instances[0].grpc_port | at least 1
+host: 10.0.0.12, port: 8001 => host: 127.0.0.1, port: 8002, grpc_port: ‸8001 | pools.chat.instances[1].grpc_port | instance chat-1 is at this site, host and port already
+key_env: VLLM_KEY => last_resort: ‸yes | pools.direct.instances[0].last_resort | must be true or false, not text
+key_env: VLLM_KEY } => key_env: VLLM_KEY }\n      - { id: far, url: ‸"https://api.example.com", key_env: FAR_KEY } | pools.direct.instances[1].url | add last_resort: true
+key_env: VLLM_KEY } => key_env: VLLM_KEY }\n      - { id: far, url: ‸"http://api.example.com", key_env: FAR_KEY, last_resort: true } | pools.direct.instances[1].url | loopback and private addresses only
+    instances:\n      - { id: direct-1 =>     ‸instances:\n      - { last_resort: true, id: direct-1 | pools.direct.instances | at least one that is not
+path: /other => fallback: [chat, ‸ohter] | models.other.fallback[1] | no model is called ohter; did you mean other?
+path: /other => fallback: [‸other] | models.other.fallback[0] | cannot be its own fallback
+path: /other => fallback: [chat, ‸chat] | models.other.fallback[1] | chat is in this list already
+path: /other => fallback: [‸gpt-4o-mini] | models.other.fallback[0] | is an alias; write the model's name, chat
+path: /other => fallback: [‸1] | models.other.fallback[0] | must be text, not a number
 key_env: VLLM_KEY => ‸port: 8002 | pools.direct.instances[0].port | either site and port, or url
     path: /chat-7b =>     ‸sticky: tenant | models.chat.sticky | sticky is not supported
-limits: { body: 16MiB } => limits: { ‸audio: 26MiB } | defaults.limits.audio | audio is not supported
 served_as: Chat-7B => served_as: ‸7 | pools.chat.served_as | must be text, not a number
 chat:\n    served_as: Chat-7B\n => ‸chat:\n | pools.chat.served_as | is missing
 served_as: Chat-7B => served_as: ‸"" | pools.chat.served_as | the name that vLLM knows
@@ -62,9 +90,11 @@ https://gpu-a.example.com => ‸http://gpu-a.example.com | sites.sha.origin | lo
 https://gpu-a.example.com => ‸https://gpu-a.example.com/x | sites.sha.origin | leave out the path
 https://gpu-a.example.com => ‸https://gpu-a.example.com?x=1 | sites.sha.origin | leave out the query
 origin: https://gpu-a.example.com => ‸origin: [https://a.example.com] | sites.sha.origin | one https URL; a list
+host: 10.0.0.12 => host: ‸7 | pools.chat.instances[1].host | write an IP address
+host: 10.0.0.12 => host: ‸null | pools.chat.instances[1].host | write an IP address
 host: 10.0.0.12 => host: ‸gpu-2.local | pools.chat.instances[1].host | write an IP address
 "http://127.0.0.1:9001" => ‸"http://8.8.8.8:9001" | pools.direct.instances[0].url | loopback and private addresses only
-"http://127.0.0.1:9001" => ‸"https://api.example.com" | pools.direct.instances[0].url | as the last resort) is not supported
+"http://127.0.0.1:9001" => ‸"https://api.example.com" | pools.direct.instances[0].url | as its last resort only
 id: chat-1 => id: ‸Chat_1 | pools.chat.instances[0].id | lowercase letters, digits and dashes
 aliases: [gpt-4o-mini] => aliases: [‸"claude-*"] | models.chat.aliases[0] | globs such as claude-* are not supported
   other: =>   ‸a@b: | models."a@b" | must not contain @
@@ -135,6 +165,49 @@ it('allows long silences in a pool that is called directly', () => {
     '    timeouts: { first_byte: 10m, idle: 5m }\n    served_as: Direct-7B',
   )
   expect(problemsOf(slow)).toEqual([])
+})
+
+it('takes a hosted service as the last resort, with a key', () => {
+  const service = (fields: string): string =>
+    GOOD.replace(
+      'key_env: VLLM_KEY }',
+      `key_env: VLLM_KEY }\n      - { id: far, url: "https://api.example.com/v2", ${fields} }`,
+    )
+  expect(problemsOf(service('key_env: FAR_KEY, last_resort: true'))).toEqual([])
+  expect(problemsOf(service('last_resort: true'))).toMatchObject([
+    {
+      path: 'pools.direct.instances[1].key_env',
+      line: 22,
+      message: expect.stringContaining('key_env is missing') as string,
+    },
+  ])
+})
+
+it('takes a vLLM without a key as the last resort, at a private address', () => {
+  const spare = GOOD.replace(
+    'key_env: VLLM_KEY }',
+    'key_env: VLLM_KEY }\n      - { id: spare, url: "http://10.0.0.9:8001", last_resort: true }',
+  )
+  expect(problemsOf(spare)).toEqual([])
+})
+
+it('takes the same ports on another host or at another site', () => {
+  const text = GOOD.replace('port: 8001 }', 'port: 8001, grpc_port: 9001 }').replace(
+    'host: 10.0.0.12, port: 8001',
+    'host: 10.0.0.12, port: 8001, grpc_port: 9001',
+  )
+  expect(problemsOf(text)).toEqual([])
+})
+
+it('says nothing of fallbacks and last resorts that are refused themselves', () => {
+  const text = GOOD.replace('path: /other', 'fallback: [7, chat]').replace(
+    'key_env: VLLM_KEY',
+    'last_resort: 1',
+  )
+  expect(problemsOf(text).map(({ path }) => path)).toEqual([
+    'pools.direct.instances[0].last_resort',
+    'models.other.fallback[0]',
+  ])
 })
 
 it('lets a pool override one field and keeps the other defaults', () => {

@@ -1,7 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { checkFleet } from '../../durable-objects/fleet/check.ts'
-import { compileFleet, namedSecrets } from '../../durable-objects/fleet/compile.ts'
+import { FORMAT, compileFleet, namedSecrets } from '../../durable-objects/fleet/compile.ts'
+import type { Compiled } from '../../durable-objects/fleet/compile.ts'
+import { completeSnapshot, completeVersion } from '../../durable-objects/fleet/complete.ts'
 
 const fleetOf = (text: string) => {
   const checked = checkFleet(text)
@@ -14,19 +16,30 @@ const example = fleetOf(readFileSync(new URL('../../fleet.example.yaml', import.
 const mixed = fleetOf(`
 sites:
   a: { origin: "http://127.0.0.1:8080/", region: weur }
-defaults: { timeouts: { idle: 20s }, health: { every: 1s, timeout: 500ms }, retry: { attempts: 3 } }
+defaults:
+  timeouts: { idle: 20s }
+  health: { every: 1s, timeout: 500ms }
+  retry: { attempts: 3 }
+  early_commit: 5s
+  limits: { n: 2, audio: 1MiB }
+  media: { domains: ["*.Example.com", media.example.com] }
+  reasoning_field: reasoning
 pools:
   p:
     served_as: m
     timeouts: { first_byte: 1m }
     policy: round_robin
-    limits: { body: 512KiB }
+    limits: { body: 512KiB, n: 4, output_tokens: 100 }
+    reasoning_field: both
+    media: { domains: [other.example.com] }
     instances:
       - { id: direct, url: "http://[::1]:9001/base/", key_env: VLLM_KEY, slots: 2, weight: 0.5 }
-      - { id: sited, site: a, host: "[FD00::12]", port: 8001 }
+      - { id: sited, site: a, host: "[FD00::12]", port: 8001, grpc_port: 9001 }
+      - { id: far, url: "https://api.example.com/v2/", key_env: FAR_KEY, last_resort: true }
   q: { served_as: n, instances: [{ id: only, url: "http://127.0.0.1:9002" }] }
 models:
-  m: { arms: [{ pool: p }, { pool: q }] }
+  m: { arms: [{ pool: p }, { pool: q }], fallback: [n] }
+  n: { arms: [{ pool: q }] }
 `)
 
 describe('compileFleet', () => {
@@ -41,6 +54,7 @@ describe('compileFleet', () => {
         { name: 'stable', pool: 'qwen-14b-chat', weight: 95 },
         { name: 'canary', pool: 'qwen-14b-chat-int8', weight: 5 },
       ],
+      fallback: ['internlm'],
     })
     expect(snapshot.models['baichuan']).toMatchObject({ created: 0, path: '/baichuan' })
     expect(snapshot).toMatchObject({ version: 7, corsOrigins: ['*'], receipts: true })
@@ -63,6 +77,7 @@ describe('compileFleet', () => {
       ],
       slots: 32,
       weight: 2,
+      lastResort: false,
     })
   })
 
@@ -77,6 +92,7 @@ describe('compileFleet', () => {
         secrets: [{ header: 'authorization', secret: 'VLLM_KEY', prefix: 'Bearer ' }],
         slots: 2,
         weight: 0.5,
+        lastResort: false,
       },
       {
         instance: 'sited',
@@ -86,6 +102,17 @@ describe('compileFleet', () => {
         secrets: [],
         slots: 32,
         weight: 1,
+        lastResort: false,
+      },
+      {
+        instance: 'far',
+        process: 'https://api.example.com/v2 m',
+        base: 'https://api.example.com/v2',
+        site: null,
+        secrets: [{ header: 'authorization', secret: 'FAR_KEY', prefix: 'Bearer ' }],
+        slots: 32,
+        weight: 1,
+        lastResort: true,
       },
     ])
   })
@@ -97,12 +124,18 @@ describe('compileFleet', () => {
       servedAs: 'm',
       timeouts: { firstByteMs: 60_000, idleMs: 20_000, totalMs: 1_800_000 },
       attempts: 3,
+      earlyCommitMs: 5_000,
+      limits: { bodyBytes: 512 * 1024, audioBytes: 1024 ** 2, n: 4, outputTokens: 100 },
       bodyBytes: 512 * 1024,
+      mediaDomains: ['other.example.com'],
+      reasoningField: 'both',
       region: 'weur',
     })
     expect(snapshot.pools['q']).toMatchObject({
       timeouts: { firstByteMs: 90_000, idleMs: 20_000 },
-      bodyBytes: 16 * 1024 ** 2,
+      limits: { bodyBytes: 16 * 1024 ** 2, audioBytes: 1024 ** 2, n: 2, outputTokens: 8192 },
+      mediaDomains: ['*.example.com', 'media.example.com'],
+      reasoningField: 'reasoning',
       region: null,
     })
     expect(pools[0]).toMatchObject({
@@ -110,6 +143,12 @@ describe('compileFleet', () => {
       health: { everyMs: 1000, timeoutMs: 500, downAfter: 3, upAfter: 2 },
     })
     expect(pools[1]?.policy).toBe('least_inflight')
+  })
+
+  it('keeps the order of the fallbacks, and has none where the file names none', () => {
+    const { models } = compileFleet(mixed, 1, {}).snapshot
+    expect(models['m']?.fallback).toEqual(['n'])
+    expect(models['n']?.fallback).toEqual([])
   })
 
   it('calls the first arm stable and others by their pool, unless they have a name', () => {
@@ -137,5 +176,103 @@ models: { constructor: { arms: [{ pool: p }] } }`)
 
 it('names every secret once, in order', () => {
   expect(namedSecrets(example)).toEqual(['ACCESS_ID_A', 'ACCESS_SECRET_A', 'NODE_KEY_A'])
-  expect(namedSecrets(mixed)).toEqual(['VLLM_KEY'])
+  expect(namedSecrets(mixed)).toEqual(['FAR_KEY', 'VLLM_KEY'])
+})
+
+/** Every field of a compiled version, whatever the names of its pools and models. */
+function fieldsOf(value: unknown, at = ''): string[] {
+  if (typeof value !== 'object' || value === null) return [at]
+  return Object.entries(value).flatMap(([key, child]) => {
+    const isName = Array.isArray(value) || /^snapshot\.(models|pools)$/.test(at)
+    return fieldsOf(child, at === '' ? key : `${at}.${isName ? '*' : key}`)
+  })
+}
+const allFieldsOf = (value: unknown): string[] => [...new Set(fieldsOf(value))].sort()
+
+// A field that is added here without raising FORMAT would be missing from what is stored until the
+// next apply. Whoever changes this list raises the number.
+it('is of the format whose fields these are', () => {
+  expect(FORMAT).toBe(2)
+  expect(allFieldsOf(compileFleet(mixed, 1, {}))).toEqual(
+    [
+      'format',
+      'snapshot.version',
+      'snapshot.corsOrigins.*',
+      'snapshot.receipts',
+      ...[
+        'name',
+        'created',
+        'path',
+        'fallback.*',
+        'arms.*.name',
+        'arms.*.pool',
+        'arms.*.weight',
+      ].map((field) => `snapshot.models.*.${field}`),
+      ...['pool', 'servedAs', 'attempts', 'earlyCommitMs', 'bodyBytes'].map(
+        (field) => `snapshot.pools.*.${field}`,
+      ),
+      ...['timeouts.firstByteMs', 'timeouts.idleMs', 'timeouts.totalMs'].map(
+        (field) => `snapshot.pools.*.${field}`,
+      ),
+      ...['limits.bodyBytes', 'limits.audioBytes', 'limits.n', 'limits.outputTokens'].map(
+        (field) => `snapshot.pools.*.${field}`,
+      ),
+      ...['mediaDomains.*', 'reasoningField', 'region'].map((field) => `snapshot.pools.*.${field}`),
+      ...['version', 'pool', 'servedAs', 'policy'].map((field) => `pools.*.${field}`),
+      ...['everyMs', 'timeoutMs', 'downAfter', 'upAfter'].map((field) => `pools.*.health.${field}`),
+      ...['instance', 'process', 'base', 'site', 'slots', 'weight', 'lastResort'].map(
+        (field) => `pools.*.instances.*.${field}`,
+      ),
+      ...['header', 'secret', 'prefix'].map((field) => `pools.*.instances.*.secrets.*.${field}`),
+    ].sort(),
+  )
+})
+
+const NEW_FIELDS = new Set([
+  'fallback',
+  'earlyCommitMs',
+  'limits',
+  'mediaDomains',
+  'reasoningField',
+  'lastResort',
+])
+/** Names of all fields, by what they are of. */
+const keysOf = ({ snapshot: { models, pools }, pools: configs }: Compiled) =>
+  [models['m'], pools['p'], pools['p']?.limits, configs[0]?.instances[0]].map((part) =>
+    Object.keys(part ?? {}).sort(),
+  )
+
+describe('what an earlier release compiled', () => {
+  const whole = compileFleet(mixed, 3, { m: 1_700_000_000 })
+  /** As format 1 was: nothing of this release, and the largest body beside the other fields. */
+  const older = JSON.parse(
+    JSON.stringify({ snapshot: whole.snapshot, pools: whole.pools }, (key, value: unknown) =>
+      NEW_FIELDS.has(key) ? undefined : value,
+    ),
+  ) as Compiled
+
+  it('gets what holds where a file says nothing, and keeps all it has', () => {
+    const { format, snapshot, pools } = completeVersion(older)
+    expect(format).toBe(FORMAT)
+    expect(snapshot.pools['p']).toEqual({
+      ...older.snapshot.pools['p'],
+      earlyCommitMs: 15_000,
+      limits: { bodyBytes: 512 * 1024, audioBytes: 26 * 1024 ** 2, n: 8, outputTokens: 8192 },
+      mediaDomains: [],
+      reasoningField: 'both',
+    })
+    expect(snapshot.models['m']).toEqual({ ...older.snapshot.models['m'], fallback: [] })
+    expect(pools[0]?.instances.map(({ lastResort }) => lastResort)).toEqual([false, false, false])
+    expect(pools[0]).toMatchObject(older.pools[0] ?? {})
+  })
+
+  it('lacks nothing then that this release compiles', () => {
+    expect(keysOf(older)).not.toEqual(keysOf(whole))
+    expect(keysOf(completeVersion(older))).toEqual(keysOf(whole))
+  })
+
+  it('is left as it is where it has every field', () => {
+    expect(completeSnapshot(whole.snapshot)).toEqual(whole.snapshot)
+    expect(completeVersion(whole)).toEqual(whole)
+  })
 })

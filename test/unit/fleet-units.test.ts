@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { isPrivateHost, parseHost } from '../../durable-objects/fleet/address.ts'
+import { isPrivateHost, parseHost, parseMediaDomain } from '../../durable-objects/fleet/address.ts'
 import { nearest } from '../../durable-objects/fleet/nearest.ts'
 import { formatDuration, parseDuration, parseSize } from '../../durable-objects/fleet/units.ts'
 
@@ -86,6 +86,34 @@ describe('isPrivateHost', () => {
     '10.0.0.1.example.com',
   ])('%s is not', (host) => {
     expect(isPrivateHost(host)).toBe(false)
+  })
+})
+
+describe('parseMediaDomain', () => {
+  it.each([
+    ['media.example.com', 'media.example.com'],
+    ['*.Example.com', '*.example.com'],
+    ['bücher.example', 'xn--bcher-kva.example'],
+    ['localhost', 'localhost'],
+  ])('%s is %s', (text, value) => {
+    expect(parseMediaDomain(text)).toEqual({ ok: true, value })
+  })
+
+  it.each([
+    ['https://media.example.com/a.png', 'write only the host: media.example.com'],
+    ['//media.example.com', 'write only the host: media.example.com'],
+    ['media.example.com:443', 'write only the host: media.example.com'],
+    ['user@media.example.com', 'write only the host: media.example.com'],
+    ['*.example.com/', 'write only the host: *.example.com'],
+    ['*', 'write a host name'],
+    ['*example.com', 'write a host name'],
+    ['https://*.example.com', 'write a host name'],
+    ['media.example.com.', 'write a host name'],
+    ['-media.example.com', 'write a host name'],
+    ['', 'write a host name'],
+  ])('%j is refused: %s', (text, message) => {
+    const parsed = parseMediaDomain(text)
+    expect(parsed.ok ? null : parsed.message).toContain(message)
   })
 })
 

@@ -1,5 +1,6 @@
 import { abortAllDurableObjects, runInDurableObject } from 'cloudflare:test'
 import { describe, expect, it, vi } from 'vitest'
+import { FORMAT } from '../../durable-objects/fleet/compile.ts'
 import { fleet, FLEET, fleetStub, pool } from './world.ts'
 
 const apply = async (yaml: string, ifVersion: number | null = null) =>
@@ -18,6 +19,32 @@ const inRegion = (region: string): string =>
     '{ id: a, url: "http://127.0.0.1:9001", slots: 2 }',
     '{ id: a, site: s, port: 8001, slots: 2 }',
   )
+
+/** What this release compiles and the one before did not. */
+const NEW_FIELDS = new Set(
+  'format fallback earlyCommitMs limits mediaDomains reasoningField lastResort'.split(' '),
+)
+
+/** Makes the current version look as the release before left it, but for its `corsOrigins`. */
+const storeAsBefore = (yaml: string) =>
+  runInDurableObject(fleetStub(), (_fleet, { storage: { sql } }) => {
+    const newest = 'SELECT version, compiled FROM versions ORDER BY version DESC LIMIT 1'
+    const { version, compiled } = sql.exec<{ version: number; compiled: string }>(newest).one()
+    const older = JSON.parse(compiled, (key, value: unknown) => {
+      if (NEW_FIELDS.has(key)) return undefined
+      return key === 'corsOrigins' ? ['https://before.example'] : value
+    }) as object
+    const update = 'UPDATE versions SET yaml = ?, compiled = ? WHERE version = ?'
+    sql.exec(update, yaml, JSON.stringify(older), version)
+  })
+
+/** `format` of what is stored of the current version. */
+const storedFormat = () =>
+  runInDurableObject(fleetStub(), (_fleet, { storage: { sql } }) => {
+    const newest = 'SELECT compiled FROM versions ORDER BY version DESC LIMIT 1'
+    const { compiled } = sql.exec<{ compiled: string }>(newest).one()
+    return (JSON.parse(compiled) as { format?: number }).format
+  })
 
 // One after the other on the one fleet object: each goes on where the last one stopped.
 describe('the fleet object', () => {
@@ -100,6 +127,29 @@ describe('the fleet object', () => {
     expect(await fleet().versions()).toHaveLength(4)
     expect(await apply(FLEET)).toMatchObject({ version: 4, changed: false })
   })
+
+  it('makes anew, after a deploy, what an earlier release made of the file', async () => {
+    const born = (await fleet().snapshot(0))?.models['m']?.created
+    await storeAsBefore(FLEET)
+    await abortAllDurableObjects()
+    expect(await fleet().snapshot(0)).toMatchObject({
+      version: 4,
+      corsOrigins: ['*'],
+      models: { m: { created: born, fallback: [] } },
+      pools: {
+        p: {
+          earlyCommitMs: 15_000,
+          limits: { bodyBytes: 4096, audioBytes: 26 * 1024 ** 2, n: 8, outputTokens: 8192 },
+          mediaDomains: [],
+          reasoningField: 'both',
+        },
+      },
+    })
+    expect((await fleet().poolConfig('p'))?.instances).toMatchObject([{ lastResort: false }])
+    expect(await storedFormat(), 'once, not at every start').toBe(FORMAT)
+    expect(await fleet().versions()).toHaveLength(4)
+  })
+
   it('gives a pool that moves to another region an object there, and empties the old one', async () => {
     expect(await apply(inRegion('weur'))).toMatchObject({ version: 5 })
     expect((await pool('p').status()).instances, 'it had none before').toEqual([])
@@ -110,12 +160,19 @@ describe('the fleet object', () => {
   })
 
   it('goes on with a file that this release would refuse, as the older one had read it', async () => {
-    await runInDurableObject(fleetStub(), (_fleet, { storage }) => {
-      storage.sql.exec("UPDATE versions SET yaml = 'x: 1' WHERE version = 6")
-    })
+    await storeAsBefore('x: 1')
     await abortAllDurableObjects()
-    expect(await fleet().snapshot(0)).toMatchObject({ version: 6, models: { m: { name: 'm' } } })
-    expect(await fleet().poolConfig('p')).toMatchObject({ version: 6, servedAs: 'M' })
+    expect(await fleet().snapshot(0)).toMatchObject({
+      version: 6,
+      corsOrigins: ['https://before.example'],
+      models: { m: { name: 'm', fallback: [] } },
+      pools: { p: { earlyCommitMs: 15_000, limits: { bodyBytes: 4096, n: 8 } } },
+    })
+    expect(await fleet().poolConfig('p')).toMatchObject({
+      version: 6,
+      servedAs: 'M',
+      instances: [{ lastResort: false }],
+    })
     expect((await fleet().file(null))?.yaml, 'and hides nothing').toBe('x: 1')
 
     expect(await apply(FLEET, 6)).toMatchObject({ version: 7, changed: true })

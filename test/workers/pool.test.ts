@@ -69,6 +69,51 @@ describe('a lease', () => {
   })
 })
 
+describe('the last resort of a pool', () => {
+  const SERVICE = instance('service', { lastResort: true })
+
+  it('is used when nobody else can take a request, and said to be it', async () => {
+    const instances = [instance('a', { slots: 1 }), SERVICE]
+    await pool('resort').configure(poolConfig({ instances }))
+    const first = await granted('resort')
+    expect([first.target.instance, first.reason]).toEqual(['a', 'least_inflight'])
+    const full = await granted('resort', { request: 'req_2' })
+    expect([full.target.instance, full.reason]).toEqual(['service', 'last_resort'])
+    await first.lease.release(settlement())
+    const failed = await granted('resort', { request: 'req_3', avoid: ['a'] })
+    expect(failed.target.instance).toBe('service')
+  })
+
+  it('is asked for its model list alone, and not at every round', async () => {
+    await pool('calm').configure(poolConfig({ instances: [instance('a'), SERVICE] }))
+    await pool('calm').status()
+    await runDurableObjectAlarm(poolStub('calm'))
+    await vi.waitFor(() => expect(looksAt('a.test')).toBeGreaterThan(3))
+    expect(upstream.calls.filter((call) => call.startsWith('service.test'))).toEqual([
+      'service.test /v1/models',
+    ])
+  })
+})
+
+describe('the tokens of a pool', () => {
+  it('are those of its settled requests, estimates apart', async () => {
+    await pool('tokens').configure(poolConfig())
+    const settle = async (named: Parameters<typeof settlement>[0]) => {
+      const { lease } = await granted('tokens')
+      await lease.release(settlement(named))
+    }
+    await settle({ promptTokens: 7, completionTokens: 3, cachedTokens: 4, counted: 'reported' })
+    await settle({ promptTokens: 2, completionTokens: 1, counted: 'estimate' })
+    await settle({})
+    expect((await pool('tokens').status()).tokens).toEqual({
+      prompt: 7,
+      completion: 3,
+      cached: 4,
+      estimated: 3,
+    })
+  })
+})
+
 describe('a pool object that was reset', () => {
   it('is noticed by who holds a lease, and counts him again when he comes back', async () => {
     await pool('reset').configure(poolConfig())
@@ -109,6 +154,19 @@ describe('a pool object that was reset', () => {
     expect(version).toBe(5)
     expect(instances).toMatchObject([{ id: 'a', state: 'ready' }])
     expect(upstream.calls).toEqual(['a.test /metrics'])
+  })
+
+  it('goes on with a configuration that an earlier release has stored', async () => {
+    const { lastResort: _, ...older } = instance('a')
+    await pool('older').configure(poolConfig())
+    await pool('older').status()
+    await runInDurableObject(poolStub('older'), (_pool, { storage }) => {
+      storage.kv.put('config', { ...poolConfig(), instances: [older] })
+    })
+    await abortAllDurableObjects()
+    const { target, reason } = await granted('older')
+    expect([target.instance, reason]).toEqual(['a', 'least_inflight'])
+    expect(upstream.calls, 'it is read as a vLLM').toContain('a.test /metrics')
   })
 
   it('says that an instance is gone which it does not know', async () => {

@@ -1,0 +1,54 @@
+/**
+ * Versions that an earlier release compiled, with the fields that it did not know. They get the values
+ * that hold where a file says nothing: that release refused files that named them, so nothing is lost.
+ */
+import { FORMAT, mapValues } from './compile.ts'
+import type { Compiled } from './compile.ts'
+import { BUILT_IN } from './settings.ts'
+import type { InstanceConfig, ModelRoute, PoolConfig, PoolRoute, Snapshot } from './snapshot.ts'
+
+/** A snapshot of this release or an earlier one. */
+export function completeSnapshot(snapshot: Snapshot): Snapshot {
+  return {
+    ...snapshot,
+    models: mapValues(snapshot.models, completeModel),
+    pools: mapValues(snapshot.pools, completeRoute),
+  }
+}
+
+/** Everything that is stored of a version. */
+export const completeVersion = ({ snapshot, pools }: Compiled): Compiled => ({
+  format: FORMAT,
+  snapshot: completeSnapshot(snapshot),
+  pools: pools.map(completePool),
+})
+
+const completeModel = (model: ModelRoute): ModelRoute => fillIn({ fallback: [] }, model)
+
+function completeRoute(route: PoolRoute): PoolRoute {
+  const { early_commit, limits, media, reasoning_field } = BUILT_IN
+  return fillIn(
+    {
+      earlyCommitMs: early_commit,
+      limits: {
+        bodyBytes: route.bodyBytes ?? limits.body,
+        audioBytes: limits.audio,
+        n: limits.n,
+        outputTokens: limits.output_tokens,
+      },
+      mediaDomains: media.domains,
+      reasoningField: reasoning_field,
+    },
+    route,
+  )
+}
+
+const completePool = (pool: PoolConfig): PoolConfig => ({
+  ...pool,
+  instances: pool.instances.map((instance): InstanceConfig =>
+    fillIn({ lastResort: false }, instance),
+  ),
+})
+
+/** What is there wins; what an earlier release did not write is taken from `absent`. */
+const fillIn = <T extends object>(absent: Partial<T>, there: T): T => ({ ...absent, ...there })
