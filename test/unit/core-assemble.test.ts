@@ -1,29 +1,17 @@
 import { describe, expect, it } from 'vitest'
-import { assembleChat, assembleCompletion } from '../../worker/forward/assemble.ts'
-import { FrameSplitter } from '../../worker/forward/frames.ts'
-import { bytes, chunk, recorded } from './core-builders.ts'
+import { assembleChat, assembleCompletion } from '../../worker/dialects/assemble-chat.ts'
+import { chunk } from './core-builders.ts'
+import { answerOf, framesOf, shape, type Json } from './core-recorded.ts'
 
-type Json = Readonly<Record<string, unknown>>
-
-/** The data frames of a recorded stream, the end mark left out. */
-function framesOf(name: string): Json[] {
-  const frames = new FrameSplitter().push(bytes(recorded(name).text))
-  return frames.flatMap((data) =>
-    data === null || data === '[DONE]' ? [] : [JSON.parse(data) as Json],
-  )
+/** An answer to these frames, and to one that ends each choice which has not ended. */
+const asked = (request: Json, ...frames: readonly object[]): Json => {
+  const parts = (frames as Json[]).flatMap(({ choices }) => choices as Json[])
+  const open = new Set(parts.map(({ index }) => index))
+  for (const { index, finish_reason: why } of parts) if (why) open.delete(index)
+  const end = [...open].map((index) => ({ index, delta: {}, finish_reason: 'stop' }))
+  return assembleChat([...(frames as Json[]), { choices: end }], request)!
 }
-const answerOf = (name: string) => JSON.parse(recorded(name).text) as Json
-
-/** A value's keys in order, and the type of each leaf. */
-function shape(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(shape)
-  if (typeof value !== 'object' || value === null) return value === null ? null : typeof value
-  return Object.entries(value).map(([key, inner]) => [key, shape(inner)])
-}
-
-const chat = (...frames: readonly object[]) => assembleChat(frames as Json[], {})
-const asked = (request: Json, ...frames: readonly object[]) =>
-  assembleChat(frames as Json[], request)
+const chat = (...frames: readonly object[]) => asked({}, ...frames)
 const messageOf = (answer: Json) => (answer['choices'] as { message: Json }[])[0]!.message
 const choicesOf = (answer: Json) => answer['choices'] as Json[]
 
@@ -116,7 +104,8 @@ describe('an assembled answer', () => {
         },
       ],
     })
-    const assembled = assembleCompletion([part('a', 0), part('b', 1)], {})
+    const end = { choices: [{ index: 0, text: '', finish_reason: 'stop' }] }
+    const assembled = assembleCompletion([part('a', 0), part('b', 1), end], {})!
     expect(choicesOf(assembled)[0]?.['logprobs']).toEqual({
       text_offset: [0, 1],
       token_logprobs: [-1, -1],
@@ -221,5 +210,20 @@ describe('an assembled answer', () => {
       completion_tokens: 3,
     })
     expect(chat(chunk({ content: 'x' }))['usage']).toBeNull()
+  })
+
+  it.each([
+    { ended: [], of: 2, why: 'none of its choices ended' },
+    { ended: [0], of: 2, why: 'one of its choices did not end' },
+    { ended: [], of: 0, why: 'it has no choice at all' },
+  ])('is none when $why, whatever the end mark says (L29)', ({ ended, of }) => {
+    const choices = Array.from({ length: of }, (_, index) => ({
+      index,
+      text: 'x',
+      delta: { content: 'x' },
+      finish_reason: ended.includes(index) ? 'stop' : null,
+    }))
+    expect(assembleChat([{ choices }], {})).toBeNull()
+    expect(assembleCompletion([{ choices }], {})).toBeNull()
   })
 })

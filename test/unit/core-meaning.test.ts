@@ -1,12 +1,10 @@
 import { describe, expect, it } from 'vitest'
-import { ENDPOINTS, ENDPOINT_PATHS, type Endpoint } from '../../worker/ingress/endpoints.ts'
+import { chat, completions } from '../../worker/dialects/chat.ts'
+import { ENDPOINT_PATHS } from '../../worker/ingress/endpoints.ts'
 import { chunk } from './core-builders.ts'
 
-const at = (path: string): Endpoint => ENDPOINTS.find((endpoint) => endpoint.path === path)!
-const chat = at('/v1/chat/completions')
-const completions = at('/v1/completions')
 const part = (choice: object) => ({ object: 'text_completion', choices: [{ index: 0, ...choice }] })
-type Frame = Parameters<Endpoint['meaning']>[0]
+type Frame = Parameters<typeof chat.meaning>[0]
 
 describe('what a chat frame means', () => {
   it.each([
@@ -97,10 +95,13 @@ describe('what a stream cannot carry', () => {
     { body: { stream_options: null, use_beam_search: false }, unstreamable: false },
     { body: { logprobs: true, top_logprobs: 3, n: 2, tools: [{}] }, unstreamable: false },
   ])('$body: $unstreamable', ({ body, unstreamable }) => {
-    for (const endpoint of ENDPOINTS) expect(endpoint.unstreamable(body)).toBe(unstreamable)
+    for (const dialect of [chat, completions]) {
+      expect(dialect.unstreamable(body)).toBe(unstreamable)
+    }
   })
 })
 
 it('finds the longest path first, since one ends in the other', () => {
-  expect(ENDPOINT_PATHS.indexOf(chat.path)).toBeLessThan(ENDPOINT_PATHS.indexOf(completions.path))
+  const place = (path: string): number => ENDPOINT_PATHS.indexOf(path)
+  expect(place('/v1/chat/completions')).toBeLessThan(place('/v1/completions'))
 })

@@ -1,0 +1,95 @@
+import { isObject, type Json } from '../json.ts'
+import { stringReplaced } from './json-text.ts'
+import { assembleChat, assembleCompletion } from './assemble-chat.ts'
+import type { Dialect, ErrorDetail, Meaning } from './dialect.ts'
+import { usageTokens } from './usage.ts'
+
+/** OpenAI's older streams: chunks with choices, `[DONE]` at the end. */
+const chunks = {
+  unstreamable: hasUnstreamable,
+  // Without their first quote, which is the commonest character: a yes too many costs one look.
+  notable: (frame: string) => frame.includes('error"') || frame.includes('abort"'),
+  doneMark: true,
+  modelOf: ({ model }: Json) => (typeof model === 'string' ? model : null),
+  modelIn: 'every-frame',
+  rename: renameFirst,
+  tokenIds: true,
+  tokensOf: (frames: readonly Json[]) => usageTokens(frames.at(-1)?.['usage']),
+  errorFrame: (error: ErrorDetail) => `data: ${JSON.stringify({ error })}\n\n`,
+} as const satisfies Partial<Dialect>
+
+export const chat: Dialect = {
+  ...chunks,
+  meaning: (frame) =>
+    meaning(frame, ({ delta }) => isObject(delta) && DELTAS.some((key) => filled(delta[key]))),
+  assemble: assembleChat,
+}
+
+export const completions: Dialect = {
+  ...chunks,
+  meaning: (frame) => meaning(frame, ({ text }) => filled(text)),
+  assemble: assembleCompletion,
+}
+
+/** `reasoning_content` is what older vLLM and other servers call `reasoning`. */
+const DELTAS = [
+  'content',
+  'reasoning',
+  'reasoning_content',
+  'tool_calls',
+  'function_call',
+  'audio',
+  'refusal',
+]
+
+/**
+ * Fields that vLLM answers only without a stream (0.23 to 0.33), or, like `stream_options` without a
+ * stream, refuses in words of its own that the tenant should see.
+ */
+const UNSTREAMABLE = [
+  'prompt_logprobs',
+  'return_prompt_text',
+  'use_beam_search',
+  'echo',
+  'kv_transfer_params',
+  'ec_transfer_params',
+  'stream_options',
+]
+
+function hasUnstreamable(body: Json): boolean {
+  return UNSTREAMABLE.some((field) => asked(body[field]))
+}
+
+/** What a chunk with choices says. */
+export function meaning(frame: Json, carriesContent: (choice: Json) => boolean): Meaning {
+  if (filled(frame['error'])) return 'error'
+  const choices: readonly unknown[] = Array.isArray(frame['choices']) ? frame['choices'] : []
+  let content = false
+  for (const choice of choices) {
+    if (!isObject(choice)) continue
+    if (choice['finish_reason'] === 'abort') return 'aborted'
+    content ||= carriesContent(choice) || filled(choice['finish_reason'])
+  }
+  return content ? 'content' : 'nothing'
+}
+
+const MEMBER = 'model":'
+
+/** Names stand before everything that was generated, so the first place is the right one. */
+export function renameFirst(frame: string, said: string, shown: string): string {
+  const member = frame.indexOf(MEMBER)
+  if (member === -1) return frame
+  let at = member + MEMBER.length
+  while (frame[at] === ' ') at++
+  return stringReplaced(frame, at, said, shown)
+}
+
+/** Anything but absent, null or false; `prompt_logprobs: 0` asks for the list. */
+function asked(value: unknown): boolean {
+  return value !== undefined && value !== null && value !== false
+}
+
+/** Neither absent, null, false, '' nor []. */
+export function filled(value: unknown): boolean {
+  return Array.isArray(value) ? value.length > 0 : Boolean(value)
+}
