@@ -1,10 +1,17 @@
 import { describe, expect, it } from 'vitest'
-import { readCall } from '../../worker/ingress/call.ts'
+import { callOf, readCall as read, type Call } from '../../worker/ingress/call.ts'
+import { ENDPOINTS, type Endpoint } from '../../worker/ingress/endpoints.ts'
 import type { Refusal } from '../../worker/refusal.ts'
 import { bodyOf, bytes } from './core-builders.ts'
 
 const URL = 'https://api.example.com/v1/chat/completions'
 const JSON_TYPE = { 'content-type': 'application/json' }
+
+const CHAT = ENDPOINTS.find(({ path }) => path === '/v1/chat/completions')!
+const AUDIO: Endpoint = { ...CHAT, path: '/v1/audio/transcriptions', body: 'multipart' }
+
+const readCall = (request: Request, json: number): Promise<Call> =>
+  read(request, CHAT, { json, multipart: 0 })
 
 /** A request whose length is declared, as most clients send it. */
 function sized(body: string, headers: Record<string, string> = {}): Request {
@@ -189,5 +196,120 @@ describe('the content type', () => {
     const refusal = await refusalOf(sized('{}', { 'content-type': type }))
     expect(refusal.code).toBe('invalid_json')
     expect(refusal.message).toContain('application/json')
+  })
+})
+
+describe('callOf', () => {
+  it('reads a body that came in another way by the same rules', () => {
+    const body = { model: 'qwen', stream: true, user: 'u-7', messages: [] }
+    const call = { body, form: null, model: 'qwen', stream: true, user: 'u-7', bytes: 70 }
+    expect(callOf(body, 70)).toEqual(call)
+    expect(() => callOf({ model: 7 }, 11)).toThrow(
+      expect.objectContaining({ code: 'invalid_value' }),
+    )
+  })
+})
+
+describe('a form', () => {
+  const FORM_TYPE = 'multipart/form-data; boundary=penstock-form'
+  const part = (disposition: string, text: string): string =>
+    `--penstock-form\r\ncontent-disposition: form-data; ${disposition}\r\n\r\n${text}\r\n`
+  const file = (name = 'file', text = 'RIFF\0') => part(`name="${name}"; filename="a b.wav"`, text)
+  const field = (name: string, text: string): string => part(`name="${name}"`, text)
+  const whole = (...parts: readonly string[]): string => `${parts.join('')}--penstock-form--\r\n`
+
+  const posted = (body: string, type: string | null = FORM_TYPE): Request => {
+    const data = bytes(body)
+    const headers = { 'content-length': String(data.byteLength) }
+    const typed = type === null ? headers : { ...headers, 'content-type': type }
+    return new Request(URL, { method: 'POST', body: data, headers: typed })
+  }
+  const unsized = (body: string): Request => {
+    const pieces = bodyOf(body.slice(0, 50), body.slice(50))
+    pieces.end()
+    return new Request(URL, {
+      method: 'POST',
+      body: pieces.stream,
+      headers: { 'content-type': FORM_TYPE },
+      duplex: 'half',
+    } as RequestInit)
+  }
+  const readForm = (request: Request, multipart = 1_000): Promise<Call> =>
+    read(request, AUDIO, { json: 0, multipart })
+  const refused = async (request: Request, multipart?: number): Promise<Refusal> =>
+    readForm(request, multipart).then(
+      () => Promise.reject(new Error('it was taken')),
+      (error: Refusal) => error,
+    )
+
+  it.each([
+    { parts: [field('model', 'whisper'), file()], where: 'before the file' },
+    { parts: [file(), field('model', 'whisper')], where: 'behind the file' },
+  ])('names its model $where', async ({ parts }) => {
+    for (const request of [posted(whole(...parts)), unsized(whole(...parts))]) {
+      const call = await readForm(request)
+      expect(call).toMatchObject({ model: 'whisper', stream: false, user: null })
+      expect(call.body).toEqual({ model: 'whisper' })
+      const sent = call.form!.get('file') as unknown as File
+      expect([sent.name, await sent.text()]).toEqual(['a b.wav', 'RIFF\0'])
+      expect(call.bytes).toBe(bytes(whole(...parts)).byteLength)
+    }
+  })
+
+  it.each([
+    { text: 'true', stream: true },
+    { text: 'True', stream: true },
+    { text: '1', stream: true },
+    { text: 'false', stream: false },
+    { text: '0', stream: false },
+    { text: '', stream: false },
+  ])('asks for a stream with "$text": $stream', async ({ text, stream }) => {
+    expect((await readForm(posted(whole(field('stream', text), file())))).stream).toBe(stream)
+  })
+
+  it('of a field sent twice means the last one, as for vLLM', async () => {
+    const twice = whole(field('model', 'a'), field('user', 'u'), field('model', 'b'))
+    expect(await readForm(posted(twice))).toMatchObject({ model: 'b', user: 'u' })
+  })
+
+  it.each([
+    { body: whole(field('stream', 'perhaps')), param: 'stream' },
+    { body: whole(file('model')), param: 'model' },
+    { body: whole(file('stream')), param: 'stream' },
+  ])('with a wrong "$param" is refused by that name', async ({ body, param }) => {
+    const refusal = await refused(posted(body))
+    expect([refusal.code, refusal.body.error.param]).toEqual(['invalid_value', param])
+  })
+
+  it.each([
+    { body: file('file', 'my secret'), type: FORM_TYPE, why: 'its end is missing' },
+    { body: 'my secret', type: FORM_TYPE, why: 'there is no part in it' },
+    { body: '', type: FORM_TYPE, why: 'there is nothing in it' },
+    { body: whole(field('secret', 'x')), type: 'multipart/form-data', why: 'no boundary is told' },
+    { body: whole(file()), type: 'multipart/form-data; boundary=c', why: 'another one is told' },
+  ])('is no form when $why', async ({ body, type }) => {
+    const refusal = await refused(posted(body, type))
+    expect(refusal.code).toBe('invalid_json')
+    expect(refusal.message).toMatch(/form/)
+    expect(refusal.message).not.toMatch(/JSON|secret/)
+    expect(refusal.cause).toBeUndefined()
+  })
+
+  it.each(['application/json', 'multipart/mixed; boundary=penstock-form', 'audio/wav', null])(
+    'may not come as %s, and the refusal says what it must be',
+    async (type) => {
+      const refusal = await refused(posted(whole(file()), type))
+      expect(refusal.code).toBe('invalid_json')
+      expect(refusal.message).toMatch(/^Send the body as a form with .*multipart\/form-data/)
+    },
+  )
+
+  it('has a cap of its own, declared or not', async () => {
+    const body = whole(file('file', 'x'.repeat(200)))
+    const { byteLength } = bytes(body)
+    for (const request of [posted(body), unsized(body)])
+      expect((await refused(request, byteLength - 1)).code).toBe('body_too_large')
+    for (const request of [posted(body), unsized(body)])
+      expect((await readForm(request, byteLength)).bytes).toBe(byteLength)
   })
 })

@@ -4,6 +4,7 @@ import { locate } from '../../worker/ingress/locate.ts'
 
 const HOST = 'https://api.example.com'
 const CHAT = '/v1/chat/completions'
+const RPC = '/penstock.v1.Inference/ChatCompletion'
 
 describe('locate (L37)', () => {
   it.each([
@@ -45,6 +46,16 @@ describe('locate (L37)', () => {
     { url: '/qwen/models', path: '/v1/models', prefix: '/qwen' },
     { url: '/qwen/v1/models/', path: '/v1/models', prefix: '/qwen' },
     { url: '/qwen/v1/models/qwen', path: '/v1/models/qwen', prefix: '/qwen' },
+    // gRPC-Web and Connect.
+    { url: RPC, path: RPC },
+    { url: `${RPC}/`, path: RPC },
+    { url: `/v1${RPC}`, path: RPC },
+    { url: `/qwen${RPC}`, path: RPC, prefix: '/qwen' },
+    { url: `/qwen/v1${RPC}?connect=v1`, path: RPC, prefix: '/qwen' },
+    { url: '/penstock.v1.Inference/Nothing', path: '/penstock.v1.Inference/Nothing' },
+    { url: '/penstock.v1.Inference', path: '/penstock.v1.Inference' },
+    { url: `${RPC}/x`, path: `${RPC}/x` },
+    { url: '/penstock-v1-Inference/Embed', path: '/penstock-v1-Inference/Embed' },
     // Ids with slashes in them.
     { url: '/v1/models/org/model:tag', path: '/v1/models/org/model:tag' },
     { url: '/v1/models/org%2Fmodel', path: '/v1/models/org%2Fmodel' },

@@ -16,14 +16,20 @@ export interface Identity {
 /** Keys whose MAC this isolate has checked already; two hashes a request are not free. */
 const KEPT = 2_000
 
+/**
+ * Browsers can set no headers on a WebSocket. As for OpenAI, the key may stand among the subprotocols
+ * that one offers instead.
+ */
+export const KEY_PROTOCOL = 'openai-insecure-api-key.'
+
 /** Checks keys against the signing secrets. One per isolate. */
 export class Keyring {
   readonly #checked = new Map<string, Identity>()
   #signingKeys: readonly CryptoKey[] | null = null
 
   /**
-   * Names the tenant behind `Authorization: Bearer` or `x-api-key`. A forged or mistyped key ends
-   * here and costs no object a call.
+   * Names the tenant behind `Authorization: Bearer`, `x-api-key` or, on a WebSocket, a subprotocol. A
+   * forged or mistyped key ends here and costs no object a call.
    * @param secrets signing secrets; two while one is being rotated out
    * @throws Refusal `invalid_api_key`
    */
@@ -55,5 +61,12 @@ export const invalidKey = (): Refusal =>
 
 function presentedKey(headers: Headers): string | null {
   const bearer = /^Bearer +(\S+) *$/i.exec(headers.get('authorization') ?? '')?.[1]
-  return bearer ?? headers.get('x-api-key')
+  return bearer ?? headers.get('x-api-key') ?? offeredKey(headers)
+}
+
+function offeredKey(headers: Headers): string | null {
+  if (headers.get('upgrade')?.toLowerCase() !== 'websocket') return null
+  const offered = (headers.get('sec-websocket-protocol') ?? '').split(',')
+  const key = offered.map((name) => name.trim()).find((name) => name.startsWith(KEY_PROTOCOL))
+  return key?.slice(KEY_PROTOCOL.length) ?? null
 }

@@ -1,8 +1,15 @@
+import { isObject, type Json } from '../json.ts'
 import { Refusal } from '../refusal.ts'
+import { isTooDeep } from './depth.ts'
+import type { Endpoint } from './endpoints.ts'
+import { fieldsOf, parseForm } from './multipart.ts'
 
 /** A tenant's request body: parsed once, checked for what routing needs, the rest left to vLLM. */
 export interface Call {
-  readonly body: Readonly<Record<string, unknown>>
+  /** The JSON object; of a form, its text fields. */
+  readonly body: Json
+  /** The whole form where the endpoint takes one, files included; null for JSON. */
+  readonly form: FormData | null
   /** What the tenant asked for; null where the URL may say it. */
   readonly model: string | null
   readonly stream: boolean
@@ -12,53 +19,97 @@ export interface Call {
   readonly user: string | null
 }
 
+/** Largest bodies that are read, in bytes. */
+export interface Caps {
+  readonly json: number
+  readonly multipart: number
+}
+
 /**
- * Reads and parses the body, once, up to a cap.
- * @param maxBytes larger bodies are refused, by their declared length where they have one
+ * Reads and parses the body, once, up to a cap; larger ones are refused by their declared length
+ * where they have one.
  * @throws Refusal `body_too_large`, `invalid_json`, `invalid_value`
  */
-export async function readCall(request: Request, maxBytes: number): Promise<Call> {
-  const declared = request.headers.get('content-length')
-  if (declared !== null && Number(declared) > maxBytes) throw tooLarge(maxBytes)
+export async function readCall(request: Request, endpoint: Endpoint, caps: Caps): Promise<Call> {
+  const maxBytes = caps[endpoint.body]
+  const declared = declaredLength(request)
+  if (declared !== null && declared > maxBytes) throw tooLarge(maxBytes)
 
   const type = request.headers.get('content-type')
-  if (type !== null && !/^application\/(?:[\w.-]+\+)?json\s*(?:;|$)/i.test(type)) {
-    throw new Refusal(
-      'invalid_json',
-      `Send the body as JSON with "content-type: application/json", not "${type.slice(0, 80)}".`,
-    )
+  if (endpoint.body === 'multipart') {
+    if (type === null || !MULTIPART.test(type)) throw wrongType('a form', MULTIPART_TYPE, type)
+    const file =
+      declared === null
+        ? await readUpTo(request, maxBytes)
+        : new Uint8Array(await request.arrayBuffer())
+    const form = await parseForm(file, type)
+    return { ...callOf(fieldsOf(form), file.byteLength), form }
   }
-  const { text, bytes } =
-    declared === null
-      ? await readUpTo(request, maxBytes)
-      : { text: await request.text(), bytes: Number(declared) }
-  const body = parseObject(text)
+  if (type !== null && !JSON_TYPE.test(type)) throw wrongType('JSON', 'application/json', type)
+  if (declared !== null) return callOf(parseBody(await request.text()), declared)
+  const read = await readUpTo(request, maxBytes)
+  return callOf(parseBody(new TextDecoder().decode(read)), read.byteLength)
+}
+
+/**
+ * A call whose JSON came in another way than as a request's body.
+ * @param bytes its size as it came
+ * @throws Refusal `invalid_json`, `invalid_value`
+ */
+export function callOf(body: Json, bytes: number): Call {
+  if (isTooDeep(body)) {
+    throw new Refusal('invalid_json', 'The body is too deeply nested: more than 200 levels.')
+  }
   return {
     body,
     bytes,
+    form: null,
     model: optionalString(body, 'model'),
     stream: optionalBoolean(body, 'stream'),
     user: typeof body['user'] === 'string' ? body['user'] : null,
   }
 }
 
+export const tooLarge = (maxBytes: number): Refusal =>
+  new Refusal('body_too_large', `The body is larger than the ${inWords(maxBytes)} allowed here.`)
+
+const JSON_TYPE = /^application\/(?:[\w.-]+\+)?json\s*(?:;|$)/i
+const MULTIPART = /^multipart\/form-data\s*(?:;|$)/i
+const MULTIPART_TYPE = 'multipart/form-data'
+
+function wrongType(as: string, right: string, type: string | null): Refusal {
+  const instead = type === null ? '' : `, not "${type.slice(0, 80)}"`
+  return new Refusal(
+    'invalid_json',
+    `Send the body as ${as} with "content-type: ${right}"${instead}.`,
+  )
+}
+
+/** The runtime holds a body to its declared length, so that it need not be counted again. */
+function declaredLength(request: Request): number | null {
+  const declared = request.headers.get('content-length')
+  return declared !== null && /^\d+$/.test(declared) ? Number(declared) : null
+}
+
 /** For bodies that do not say how long they are: counted as they come, dropped at the cap. */
-async function readUpTo(
-  request: Request,
-  maxBytes: number,
-): Promise<{ readonly text: string; readonly bytes: number }> {
-  const decoder = new TextDecoder()
+async function readUpTo(request: Request, maxBytes: number): Promise<Uint8Array<ArrayBuffer>> {
+  const chunks: Uint8Array[] = []
   let bytes = 0
-  let text = ''
   for await (const chunk of request.body ?? []) {
     bytes += chunk.byteLength
     if (bytes > maxBytes) throw tooLarge(maxBytes)
-    text += decoder.decode(chunk, { stream: true })
+    chunks.push(chunk)
   }
-  return { text: text + decoder.decode(), bytes }
+  const whole = new Uint8Array(bytes)
+  let at = 0
+  for (const chunk of chunks) {
+    whole.set(chunk, at)
+    at += chunk.byteLength
+  }
+  return whole
 }
 
-function parseObject(text: string): Record<string, unknown> {
+function parseBody(text: string): Json {
   let body: unknown
   try {
     body = JSON.parse(text)
@@ -66,10 +117,8 @@ function parseObject(text: string): Record<string, unknown> {
     // Without a cause, which would be logged: V8's message quotes the text around the mistake.
     throw new Refusal('invalid_json', `The body is not valid JSON${where(error)}.`)
   }
-  if (typeof body !== 'object' || body === null || Array.isArray(body)) {
-    throw new Refusal('invalid_json', 'The body must be a JSON object such as {"model": "…", …}.')
-  }
-  return body as Record<string, unknown>
+  if (isObject(body)) return body
+  throw new Refusal('invalid_json', 'The body must be a JSON object such as {"model": "…", …}.')
 }
 
 /** Only the position is told: the text may be a prompt. */
@@ -78,22 +127,19 @@ function where(error: unknown): string {
   return position === undefined ? '' : ` (${position})`
 }
 
-function optionalString(body: Record<string, unknown>, field: string): string | null {
+function optionalString(body: Json, field: string): string | null {
   const value = body[field]
   if (value === undefined || value === null) return null
   if (typeof value === 'string') return value
   throw new Refusal('invalid_value', `"${field}" must be a string.`, { param: field })
 }
 
-function optionalBoolean(body: Record<string, unknown>, field: string): boolean {
+function optionalBoolean(body: Json, field: string): boolean {
   const value = body[field]
   if (value === undefined || value === null) return false
   if (typeof value === 'boolean') return value
   throw new Refusal('invalid_value', `"${field}" must be true or false.`, { param: field })
 }
-
-export const tooLarge = (maxBytes: number): Refusal =>
-  new Refusal('body_too_large', `The body is larger than the ${inWords(maxBytes)} allowed here.`)
 
 function inWords(bytes: number): string {
   if (bytes >= 1024 * 1024)

@@ -4,7 +4,15 @@ import { RECEIPT_HEADERS } from '../receipt.ts'
 import { snapshots } from '../routing/snapshots.ts'
 
 const METHODS = 'GET, HEAD, POST, OPTIONS'
-const EXPOSED = [...RECEIPT_HEADERS, 'retry-after', 'x-should-retry'].join(', ')
+/** What gRPC-Web and Connect say in headers. */
+const RPC_HEADERS = ['grpc-status', 'grpc-message', 'grpc-status-details-bin', 'x-penstock-code']
+const EXPOSED = [
+  ...RECEIPT_HEADERS,
+  'request-id',
+  'retry-after',
+  'x-should-retry',
+  ...RPC_HEADERS,
+].join(', ')
 const DAY_S = '86400'
 
 /**

@@ -9,6 +9,10 @@ export interface Location {
 }
 
 const OURS = /^\/(?:admin|healthz|metrics|console)(?:\/|$)/
+/** Methods of the service in `proto/penstock/v1/inference.proto`, those it has and those it has not. */
+const RPC = /^(.*?)(\/penstock\.v1\.Inference\/\w+)$/
+/** Only a WebSocket, and so not in the table of endpoints. A model's own name may end like this. */
+const REALTIME = /^(.*?)\/realtime$/
 const MODELS = /^(.*?)\/models(?:\/(.+))?$/
 const TRAILING_V1 = /(?:\/v1)+$/
 
@@ -21,15 +25,23 @@ export function locate(url: string): Location {
   const path = pathOf(url)
   if (OURS.test(path)) return { path, prefix: '' }
 
-  for (const endpoint of ENDPOINT_PATHS) {
+  // A model's name may end as an endpoint does: /v1/models/org/score.
+  const endpoints = path.includes('/v1/models/') ? [] : ENDPOINT_PATHS
+  for (const endpoint of endpoints) {
     // `/v1/chat/completions` is found by its last part, so that any prefix and any number of `/v1` fit.
     const suffix = endpoint.slice('/v1'.length)
     if (path.endsWith(suffix)) {
       return { path: endpoint, prefix: path.slice(0, -suffix.length).replace(TRAILING_V1, '') }
     }
   }
+  const [rpc, above = '', method = path] = RPC.exec(path) ?? []
+  if (rpc !== undefined) return { path: method, prefix: above.replace(TRAILING_V1, '') }
   const [models, before, id] = MODELS.exec(path) ?? []
-  if (models === undefined || before === undefined) return { path, prefix: '' }
+  if (models === undefined || before === undefined) {
+    const over = REALTIME.exec(path)?.[1]
+    if (over === undefined) return { path, prefix: '' }
+    return { path: '/v1/realtime', prefix: over.replace(TRAILING_V1, '') }
+  }
   const canonical = id === undefined ? '/v1/models' : `/v1/models/${id}`
   return { path: canonical, prefix: before.replace(TRAILING_V1, '') }
 }
