@@ -1,4 +1,5 @@
 import type { Context } from 'hono'
+import { completeSnapshot } from '../durable-objects/fleet/complete.ts'
 import type { Snapshot } from '../durable-objects/fleet/snapshot.ts'
 import { fleetObject, type AppEnv } from './env.ts'
 import { Keyring, type Identity } from './ingress/authenticate.ts'
@@ -53,7 +54,10 @@ export const notFound = (c: Ctx): Refusal =>
 
 export function sourceOf(c: Ctx): SnapshotSource {
   return {
-    load: (known) => fleetObject(c.env).snapshot(known),
+    load: async (known) => {
+      const snapshot = await fleetObject(c.env).snapshot(known)
+      return snapshot && completeSnapshot(snapshot) // the object may still be of the release before
+    },
     now: Date.now,
     sleep,
     defer: (work) => c.executionCtx.waitUntil(work),

@@ -9,11 +9,28 @@ export interface Receipt {
   reason?: string
   attempts?: number
   fleet?: number
+  /** Fields and headers of the tenant's that were taken out. */
+  removed?: readonly string[]
   /** False where the fleet says `receipts: false`. */
   shown: boolean
 }
 
-const FIELDS = ['model', 'arm', 'pool', 'instance', 'reason', 'attempts', 'fleet'] as const
+/** A new request's, with the id it is known by from here to vLLM's own log. */
+export const newReceipt = (shown: boolean): Receipt => ({
+  requestId: `req_${crypto.randomUUID().replaceAll('-', '')}`,
+  shown,
+})
+
+const FIELDS = [
+  'model',
+  'arm',
+  'pool',
+  'instance',
+  'reason',
+  'attempts',
+  'fleet',
+  'removed',
+] as const
 
 /** Headers that a browser's script may read. */
 export const RECEIPT_HEADERS = ['x-request-id', ...FIELDS.map((field) => `x-penstock-${field}`)]
@@ -23,7 +40,24 @@ export function receiptHeaders(receipt: Receipt): [name: string, value: string][
   if (!receipt.shown) return headers
   for (const field of FIELDS) {
     const value = receipt[field]
-    if (value !== undefined) headers.push([`x-penstock-${field}`, String(value)])
+    const text = value === undefined ? '' : plain(value)
+    if (text !== '') headers.push([`x-penstock-${field}`, text])
   }
   return headers
+}
+
+/**
+ * The receipt as a comment at the end of a stream whose headers had to go out before it was known who
+ * would answer; '' where receipts are off. One newline, as for every comment of ours (L24).
+ */
+export function receiptComment(receipt: Receipt): string {
+  if (!receipt.shown) return ''
+  const [, ...fields] = receiptHeaders(receipt)
+  return `: receipt ${fields.map(([name, value]) => `${name}=${JSON.stringify(value)}`).join(' ')}\n`
+}
+
+/** As headers may say it: what a tenant named may be anything. */
+function plain(value: string | number | readonly string[]): string {
+  const text = typeof value === 'object' ? value.join(', ') : String(value)
+  return text.replace(/[^\x20-\x7e]/g, '?').slice(0, 1_000)
 }

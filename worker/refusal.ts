@@ -1,3 +1,6 @@
+import { anthropicError } from './dialects/anthropic-error.ts'
+import type { ErrorDetail } from './dialects/dialect.ts'
+
 /** Every way the router itself says no: HTTP status and OpenAI error type. */
 const REFUSALS = {
   not_found: [404, 'invalid_request_error'],
@@ -8,6 +11,9 @@ const REFUSALS = {
   model_not_found: [404, 'invalid_request_error'],
   missing_required_parameter: [400, 'invalid_request_error'],
   invalid_value: [400, 'invalid_request_error'],
+  unsupported_value: [400, 'invalid_request_error'],
+  origin_not_allowed: [403, 'permission_error'],
+  upgrade_required: [426, 'invalid_request_error'],
   pool_busy: [429, 'rate_limit_error'],
   no_instance_ready: [503, 'server_error'],
   upstream_failed: [502, 'server_error'],
@@ -32,15 +38,39 @@ export interface RefusalOptions extends ErrorOptions {
   readonly headers?: Readonly<Record<string, string>>
   /** Further top-level fields beside `error`. */
   readonly extra?: Readonly<Record<string, unknown>>
+  /** Nobody else is to be asked either. */
+  readonly final?: boolean
+}
+
+/** Whose errors a client understands: everybody's are OpenAI's, but for Anthropic's own endpoints. */
+export type ErrorShape = 'openai' | 'anthropic'
+
+/** Who is told of an error, and about which request. */
+export interface Audience {
+  readonly shape: ErrorShape
+  readonly requestId: string
 }
 
 /** The body of an error in OpenAI's shape. `code` is always a string. */
-export const errorBody = (error: {
-  readonly message: string
-  readonly type: string
-  readonly param: string | null
-  readonly code: string
-}): { readonly error: typeof error } => ({ error })
+export const errorBody = ({
+  message,
+  type,
+  param,
+  code,
+}: ErrorDetail): { readonly error: ErrorDetail } => ({
+  error: { message, type, param, code },
+})
+
+/** An error as a response, in the shape that the client understands. */
+export function errorResponse(
+  status: number,
+  error: ErrorDetail,
+  { shape, requestId }: Audience,
+  { headers = {}, extra = {} }: Pick<RefusalOptions, 'headers' | 'extra'> = {},
+): Response {
+  const body = shape === 'anthropic' ? anthropicError(status, error, requestId) : errorBody(error)
+  return Response.json({ ...body, ...extra }, { status, headers })
+}
 
 /** Thrown anywhere on the request path; becomes a response once, in `app.ts`. */
 export class Refusal extends Error {
@@ -54,16 +84,30 @@ export class Refusal extends Error {
     this.#options = options
   }
 
+  /** What was thrown, as a refusal: whatever else it is, it is a fault of ours. */
+  static from(thrown: unknown): Refusal {
+    if (thrown instanceof Refusal) return thrown
+    return new Refusal('internal_error', 'The router failed. This is a fault of ours.', {
+      cause: thrown,
+    })
+  }
+
+  get status(): number {
+    return REFUSALS[this.code][0]
+  }
+
+  get final(): boolean {
+    return this.#options.final ?? false
+  }
+
   get body(): ReturnType<typeof errorBody> {
     const [, type] = REFUSALS[this.code]
     const { param = null } = this.#options
     return errorBody({ message: this.message, type, param, code: this.code })
   }
 
-  toResponse(): Response {
-    const [status] = REFUSALS[this.code]
-    const { headers = {}, extra = {} } = this.#options
-    return Response.json({ ...this.body, ...extra }, { status, headers })
+  toResponse(audience: Audience = { shape: 'openai', requestId: '' }): Response {
+    return errorResponse(this.status, this.body.error, audience, this.#options)
   }
 }
 

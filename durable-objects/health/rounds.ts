@@ -63,7 +63,9 @@ export class Rounds {
     for (const patient of patients) {
       const chart = this.#chart(patient)
       const now = this.#deps.now()
-      const tooSoon = patient.config.lastResort && now - chart.lookedAt < CALM_MS
+      // One that has never been seen well is waited for, and read like the others until it is.
+      const calm = patient.config.lastResort && chart.health.state !== 'starting'
+      const tooSoon = calm && now - chart.lookedAt < CALM_MS
       if (chart.waiting || tooSoon) continue
       chart.waiting = true
       chart.lookedAt = now

@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import type {
   HealthConfig,
   InstanceConfig,
+  Limits,
   ModelRoute,
   PoolRoute,
   Snapshot,
@@ -20,6 +21,7 @@ export const instance = (named: Partial<InstanceConfig> = {}): InstanceConfig =>
   secrets: [],
   slots: 4,
   weight: 1,
+  lastResort: false,
   ...named,
 })
 
@@ -38,6 +40,7 @@ export const candidate = (named: Partial<Candidate> = {}): Candidate => ({
   weight: 1,
   inFlight: 0,
   lastTurn: 0,
+  lastResort: false,
   ...named,
 })
 
@@ -58,12 +61,23 @@ export const healthConfig = (named: Partial<HealthConfig> = {}): HealthConfig =>
   ...named,
 })
 
+export const limits = (named: Partial<Limits> = {}): Limits => ({
+  bodyBytes: 1024,
+  audioBytes: 2048,
+  n: 8,
+  outputTokens: 8192,
+  ...named,
+})
+
 export const poolRoute = (named: Partial<PoolRoute> = {}): PoolRoute => ({
   pool: 'qwen-14b',
   servedAs: 'Qwen-14B-Chat',
   timeouts: { firstByteMs: 90_000, idleMs: 60_000, totalMs: 1_800_000 },
   attempts: 2,
-  bodyBytes: 1024,
+  earlyCommitMs: 15_000,
+  limits: limits(),
+  mediaDomains: [],
+  reasoningField: 'reasoning',
   region: null,
   ...named,
 })
@@ -74,6 +88,7 @@ export const modelRoute = (named: Partial<ModelRoute> = {}): ModelRoute => ({
   aliases: [],
   path: null,
   arms: [{ name: 'stable', pool: 'qwen-14b', weight: 1 }],
+  fallback: [],
   ...named,
 })
 
@@ -163,14 +178,40 @@ export const eventStream = (
   })
 
 /** The body of an answer recorded from a real vLLM. */
-export function recorded(name: string): { readonly status: number; readonly text: string } {
+export function recorded(name: string): {
+  readonly request: string
+  readonly status: number
+  readonly text: string
+} {
   const { href } = new URL(`../fixtures/vllm-samples/${name}.txt`, import.meta.url)
   const page = readFileSync(fileURLToPath(href)).toString()
   const lines = page.split('\n')
   const from = lines.findIndex((line, i) => i > 1 && /^\d{3}$/.test(line))
-  if (from === -1) return { status: 200, text: page } // the metrics page alone was kept
+  const request = lines[0]!
+  if (from === -1) return { request, status: 200, text: page } // the metrics page alone was kept
   const to = lines.indexOf('', from)
-  return { status: Number(lines[from]), text: lines.slice(to + 1).join('\n') }
+  return { request, status: Number(lines[from]), text: lines.slice(to + 1).join('\n') }
+}
+
+/** The recorded streams. */
+export const RECORDED = [
+  'chat-stream',
+  'chat-stream-continuous',
+  'chat-stream-n2-token-ids',
+  'chat-stream-token-ids',
+  'chat-stream-usage',
+  'completion-stream',
+  'messages-stream',
+  'responses-stream',
+] as const
+
+/** A recorded stream, without the empty line that the file has after it. */
+export const recordedStream = (name: string): string => `${recorded(name).text.trimEnd()}\n\n`
+
+/** A byte sequence, cut at each of these places. */
+export function cutAt(whole: Uint8Array, places: readonly number[]): Uint8Array[] {
+  const edges = [0, ...places.toSorted((a, b) => a - b), whole.byteLength]
+  return edges.slice(1).map((edge, i) => whole.subarray(edges[i], edge))
 }
 
 /** Every way to cut a byte sequence in two. */

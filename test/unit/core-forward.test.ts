@@ -1,23 +1,18 @@
 import { beforeAll, describe, expect, it, vi } from 'vitest'
-import type { Acquired, Demand, Holding, Settlement } from '../../durable-objects/pool/contract.ts'
 import { forward } from '../../worker/forward/forward.ts'
-import type { ForwardDeps } from '../../worker/forward/order.ts'
-import { StaleRoute } from '../../worker/forward/slots.ts'
-import { ENDPOINTS } from '../../worker/ingress/endpoints.ts'
-import type { Receipt } from '../../worker/receipt.ts'
+import { respond } from '../../worker/forward/respond.ts'
 import { Refusal } from '../../worker/refusal.ts'
 import {
   ANSWER,
   bodyOf,
   chunk,
   eventStream,
-  modelRoute,
-  poolRoute,
   reply,
   replyJson,
   sse,
   target,
 } from './core-builders.ts'
+import { worldOf, type Answers, type World } from './core-world.ts'
 
 beforeAll(() => {
   // The one name of the Workers runtime that forwarding needs; in Node a transform without a function is the same.
@@ -33,106 +28,10 @@ const ERROR_400 = {
   error: { message: 'n is too large', type: 'BadRequestError', param: 'n', code: 400 },
 }
 
-type Answer = (init: RequestInit) => Response | Promise<Response>
-
-interface World {
-  /** What an instance answers; more than one, in turn. */
-  readonly instances?: Readonly<Record<string, Answer | readonly Answer[]>>
-  /** What the pool says in place of choosing. */
-  readonly pool?: (demand: Demand) => Acquired | Promise<Acquired>
-  readonly admission?: Promise<void>
-  readonly body?: Readonly<Record<string, unknown>>
-  readonly attempts?: number
-  readonly timeouts?: { firstByteMs?: number; idleMs?: number; totalMs?: number }
-  readonly signal?: AbortSignal
-  /** Rejects when the pool object is reset. */
-  readonly reset?: Promise<void>
-}
-
-/** One request through `forward`, with a pool that takes the first instance that is not avoided. */
+/** One request, and its answer as the tenant gets it. */
 function ask(world: World) {
-  const { instances = {}, attempts = 2, body = { model: 'qwen', stream: true } } = world
-  const demands: Demand[] = []
-  const released: (Settlement & { instance: string })[] = []
-  const disposed: string[] = []
-  const watched: string[] = []
-  const reattached: Holding[] = []
-  const urls: string[] = []
-  const deferred: Promise<unknown>[] = []
-  const turns = new Map<string, number>()
-
-  const grant = (instance: string): Acquired =>
-    ({
-      kind: 'granted',
-      target: target({ instance, base: `http://${instance}` }),
-      reason: 'least_inflight',
-      lease: {
-        wait: () => {
-          watched.push(instance)
-          return world.reset ?? new Promise<void>(() => {})
-        },
-        release: async (settlement: Settlement) => void released.push({ ...settlement, instance }),
-      },
-      [Symbol.dispose]: () => void disposed.push(instance),
-    }) as Acquired
-  const choose = ({ avoid }: Demand): Acquired => {
-    const free = Object.keys(instances).find((id) => !avoid.includes(id))
-    return free === undefined ? { kind: 'all-avoided' } : grant(free)
-  }
-
-  const deps: ForwardDeps = {
-    pool: () => ({
-      acquire: async (demand) => {
-        demands.push(demand)
-        return (world.pool ?? choose)(demand)
-      },
-      reattach: async (holding) => {
-        reattached.push(holding)
-        return { kind: 'gone' }
-      },
-      configure: async () => ({ version: 1 }),
-      status: () => Promise.reject(new Error('not asked')),
-    }),
-    fetch: async (url, init) => {
-      urls.push(url)
-      const instance = new URL(url).host
-      const turn = turns.get(instance) ?? 0
-      turns.set(instance, turn + 1)
-      const given = instances[instance]!
-      const answers: readonly Answer[] = typeof given === 'function' ? [given] : given
-      return (answers[turn] ?? answers.at(-1)!)(init)
-    },
-    secretOf: () => 'secret',
-    now: Date.now,
-    random: () => 0,
-    sleep: async () => undefined,
-    defer: (work) => void deferred.push(work),
-    log: () => undefined,
-  }
-  const receipt: Receipt = { requestId: 'req_1', shown: true }
-  const timeouts = { firstByteMs: 60_000, idleMs: 60_000, totalMs: 60_000, ...world.timeouts }
-  const answer = forward(
-    {
-      endpoint: ENDPOINTS[0]!,
-      call: { body, model: 'qwen', stream: body['stream'] === true, user: null, bytes: 2 },
-      route: {
-        model: modelRoute(),
-        arm: modelRoute().arms[0]!,
-        pool: poolRoute({ attempts, timeouts }),
-        fleet: 7,
-      },
-      headers: new Headers(),
-      signal: world.signal ?? new AbortController().signal,
-      admission: world.admission ?? Promise.resolve(),
-      deadline: Date.now() + timeouts.totalMs,
-      receipt,
-    },
-    deps,
-  )
-  const over = async (): Promise<void> => {
-    await Promise.all(deferred)
-  }
-  return { answer, demands, released, disposed, watched, reattached, urls, receipt, over }
+  const seen = worldOf(world)
+  return { ...seen, answer: respond(seen.order, seen.deps) }
 }
 
 const refusalOf = (answer: Promise<Response>): Promise<Refusal> =>
@@ -141,16 +40,16 @@ const refusalOf = (answer: Promise<Response>): Promise<Refusal> =>
     (error: Refusal) => error,
   )
 const stream =
-  (text = WHOLE): Answer =>
+  (text = WHOLE): Answers =>
   () =>
     eventStream(text)
 const json =
-  (body: unknown, status: number): Answer =>
+  (body: unknown, status: number): Answers =>
   () =>
     replyJson(body, { status })
-const refuses: Answer = () => Promise.reject(new TypeError('connection refused'))
+const refuses: Answers = () => Promise.reject(new TypeError('connection refused'))
 /** Answers never; ends when it is told to. */
-const hangs: Answer = ({ signal }) =>
+const hangs: Answers = ({ signal }) =>
   new Promise((_resolve, reject) => {
     signal?.addEventListener('abort', () => reject(new DOMException('aborted', 'AbortError')))
   })
@@ -174,7 +73,7 @@ describe('a request that all goes well with', () => {
     const counted = sse(...ANSWER, { choices: [], usage }, '[DONE]')
     const { answer, released, over } = ask({
       instances: { a: stream(counted) },
-      body: { model: 'qwen' },
+      body: {},
     })
     const response = await answer
     expect(response.headers.get('content-type')).toContain('application/json')
@@ -331,6 +230,15 @@ describe('an instance that fails before content', () => {
     expect(urls).toHaveLength(1)
   })
 
+  it('is not even called by a request whose deadline has passed', async () => {
+    const { answer, demands, urls } = ask({
+      instances: { a: stream() },
+      timeouts: { totalMs: -1 },
+    })
+    expect((await refusalOf(answer)).code).toBe('upstream_timeout')
+    expect([...demands, ...urls]).toEqual([])
+  })
+
   it.each([true, false])(
     'is not followed by another one after the deadline of the request: stream %s',
     async (streamed) => {
@@ -346,15 +254,6 @@ describe('an instance that fails before content', () => {
       expect(released).toMatchObject([{ instance: 'a', ending: 'timed-out' }])
     },
   )
-
-  it('is not even called by a request whose deadline has passed', async () => {
-    const { answer, demands, urls } = ask({
-      instances: { a: stream() },
-      timeouts: { totalMs: -1 },
-    })
-    expect((await refusalOf(answer)).code).toBe('upstream_timeout')
-    expect([...demands, ...urls]).toEqual([])
-  })
 
   it('answers 502 with what it said when nobody else can (L35)', async () => {
     const { answer } = ask({
@@ -372,11 +271,23 @@ describe('an instance that fails before content', () => {
     'is left at most as often as the fleet says: %d attempts',
     async (attempts) => {
       const failing = { a: refuses, b: refuses, c: refuses, d: refuses }
-      const { answer, urls } = ask({ instances: failing, attempts })
+      const { answer, urls } = ask({ instances: failing, route: { attempts } })
       expect((await refusalOf(answer)).code).toBe('upstream_failed')
       expect(urls).toHaveLength(attempts)
     },
   )
+
+  it('is left no oftener, and never asked again, where the fleet changes in between (L34)', async () => {
+    const failing = { a: json(ERROR_500, 500), b: json(ERROR_500, 500), c: stream() }
+    let asked = 0
+    const { answer, urls } = ask({
+      instances: failing,
+      route: { attempts: 2 },
+      pool: () => (++asked % 2 === 0 ? { kind: 'stale', version: 7 + asked } : undefined),
+    })
+    expect((await refusalOf(answer)).code).toBe('upstream_failed')
+    expect(urls.map((url) => new URL(url).host)).toEqual(['a', 'b'])
+  })
 
   it('is tried once more where it is the only one and only the connection failed (L27)', async () => {
     const { answer, urls } = ask({ instances: { a: [refuses, stream()] } })
@@ -459,11 +370,26 @@ describe('a pool that gives no slot', () => {
   })
 
   it('has the request resolved anew when it runs a newer fleet version (L34)', async () => {
-    const { answer, urls } = ask({ pool: () => ({ kind: 'stale', version: 8 }) })
-    const stale = await answer.catch((error: unknown) => error)
-    expect(stale).toBeInstanceOf(StaleRoute)
-    expect(stale).toMatchObject({ version: 8 })
+    const renew = vi.fn<World['renew'] & object>(async (fleet) =>
+      worldOf({}).order.routes.map((route) => ({ ...route, fleet })),
+    )
+    const { answer, demands } = ask({
+      instances: { a: stream() },
+      pool: ({ fleet }) => (fleet < 9 ? { kind: 'stale', version: 9 } : undefined),
+      renew,
+    })
+    expect((await answer).status).toBe(200)
+    expect(renew.mock.calls).toEqual([[9]])
+    expect(demands.map(({ fleet }) => fleet)).toEqual([7, 9])
+  })
+
+  it('is given up where its fleet never stands still', async () => {
+    const { answer, urls, demands } = ask({ pool: () => ({ kind: 'stale', version: 8 }) })
+    const refusal = await refusalOf(answer)
+    expect(refusal.code).toBe('router_unavailable')
+    expect(refusal.toResponse().headers.get('retry-after')).toBe('1')
     expect(urls).toEqual([])
+    expect(demands.length).toBeLessThan(6)
   })
 })
 
@@ -563,13 +489,17 @@ describe('a slot', () => {
     expect(released).toHaveLength(1)
   })
 
-  it('is not done when the engine gave up in the end, [DONE] or not', async () => {
-    const aborted = sse(...ANSWER.slice(0, 2), chunk({}, { finish_reason: 'abort' }), '[DONE]')
-    const { answer, released, over } = ask({ instances: { a: stream(aborted) } })
-    expect(await (await answer).text()).toBe(aborted)
-    await over()
-    expect(released).toMatchObject([{ ending: 'upstream-failed' }])
-  })
+  it.each(['Qwen-14B-Chat', 'qwen'])(
+    'is not done when the engine gave up in the end, [DONE] or not (L29): asked by %s',
+    async (shown) => {
+      const aborted = sse(...ANSWER.slice(0, 2), chunk({}, { finish_reason: 'abort' }), '[DONE]')
+      const { answer, released, over } = ask({ instances: { a: stream(aborted) }, shown })
+      const text = await (await answer).text().catch(() => 'broken')
+      expect(text).not.toMatch(/stop/)
+      await over()
+      expect(released).toMatchObject([{ ending: 'upstream-failed' }])
+    },
+  )
 
   it('of a request that is over in a moment costs no call to be watched', async () => {
     const { answer, watched, over } = ask({ instances: { a: stream() } })
@@ -597,4 +527,376 @@ describe('a slot', () => {
     await over()
     expect(released).toMatchObject([{ ending: 'client-left' }])
   })
+})
+
+describe('the names of an answer', () => {
+  it.each([true, false])('are those that the tenant asked by: stream %s', async (streamed) => {
+    const { answer, sent, over } = ask({
+      instances: { a: stream() },
+      body: { model: 'qwen', stream: streamed },
+      shown: 'qwen',
+    })
+    const text = await (await answer).text()
+    await over()
+    expect(sent).toMatchObject([{ model: 'Qwen-14B-Chat' }])
+    expect(text).toContain('"model":"qwen"')
+    expect(text).not.toContain('Qwen-14B-Chat')
+  })
+})
+
+describe('a model that cannot answer', () => {
+  const internlm = { c: stream() }
+  const busy = (_demand: unknown, pool: string) =>
+    pool === 'qwen-14b' ? ({ kind: 'busy', retryAfterS: 3 } as const) : undefined
+  const noneReady = (_demand: unknown, pool: string) =>
+    pool === 'qwen-14b' ? ({ kind: 'none-ready', why: ['a down'] } as const) : undefined
+  const outOfReach = (_demand: unknown, pool: string) =>
+    pool === 'qwen-14b' ? Promise.reject(new Error('reset')) : undefined
+  const tooLargeFor =
+    (name: string): NonNullable<World['prepare']> =>
+    ({ model }) => {
+      if (model.name === name) throw new Refusal('body_too_large', 'Too large.')
+      return undefined
+    }
+
+  it.each([
+    { pool: busy, missed: 'qwen: pool_busy', why: 'is busy' },
+    { pool: noneReady, missed: 'qwen: no_instance_ready', why: 'has nothing ready' },
+    { pool: outOfReach, missed: 'qwen: router_unavailable', why: 'is out of reach' },
+  ])('has another one answer at once when it $why', async ({ pool, missed }) => {
+    for (const streamed of [true, false]) {
+      const { answer, demands, receipt, sent, over } = ask({
+        instances: { a: stream() },
+        fallback: { internlm },
+        pool,
+        body: { stream: streamed },
+      })
+      expect((await answer).status).toBe(200)
+      expect(await (await answer).text()).toContain('world')
+      await over()
+      expect(demands.map((demand) => demand.pool)).toEqual(['qwen-14b', 'internlm'])
+      expect(sent).toHaveLength(1)
+      expect(receipt).toMatchObject({ model: 'internlm', pool: 'internlm', instance: 'c' })
+      expect(receipt.reason).toBe(`least_inflight; ${missed}`)
+    }
+  })
+
+  it('has another one answer when its attempts are used up, and the receipt tells all', async () => {
+    const { answer, urls, receipt, released, over } = ask({
+      instances: { a: refuses, b: json(ERROR_500, 500), never: stream() },
+      fallback: { internlm },
+    })
+    expect(await (await answer).text()).toContain('"model":"internlm"')
+    await over()
+    expect(urls.map((url) => new URL(url).host)).toEqual(['a', 'b', 'c'])
+    expect(receipt.attempts).toBe(3)
+    expect(receipt.reason).toBe(
+      'least_inflight; a: upstream-failed; b: upstream-failed; qwen: upstream_failed',
+    )
+    expect(released.map(({ ending }) => ending)).toEqual([
+      'upstream-failed',
+      'upstream-failed',
+      'done',
+    ])
+  })
+
+  it('goes down its list in order, and says what it had to say itself when all fail', async () => {
+    const { answer, demands, receipt } = ask({
+      instances: { a: stream() },
+      fallback: { internlm: { c: json(ERROR_500, 500) }, baichuan: { d: refuses } },
+      pool: busy,
+    })
+    const refusal = await refusalOf(answer)
+    expect(refusal.code).toBe('pool_busy')
+    expect(refusal.toResponse().headers.get('retry-after')).toBe('3')
+    expect(new Set(demands.map((demand) => demand.pool))).toEqual(
+      new Set(['qwen-14b', 'internlm', 'baichuan']),
+    )
+    expect(receipt.reason).toBe(
+      'qwen: pool_busy; c: upstream-failed; internlm: upstream_failed; d: upstream-failed; ' +
+        'd: upstream-failed; baichuan: upstream_failed',
+    )
+  })
+
+  it('leaves the time that is left to the others, and no more', async () => {
+    const { answer, demands } = ask({
+      instances: { a: hangs },
+      fallback: { internlm: { c: hangs }, baichuan: { d: stream() } },
+      timeouts: { totalMs: 60 },
+    })
+    expect((await refusalOf(answer)).code).toBe('upstream_timeout')
+    expect(demands.map((demand) => demand.pool)).not.toContain('baichuan')
+  })
+
+  it('gives the next one what is left of its time, not a new deadline', async () => {
+    const { answer, demands, order } = ask({
+      instances: { a: hangs },
+      fallback: { internlm },
+      timeouts: { firstByteMs: 40, totalMs: 30_000 },
+      route: { attempts: 1 },
+    })
+    expect((await answer).status).toBe(200)
+    const [first, second] = demands.map(({ remainingMs }) => remainingMs)
+    expect(second).toBeLessThan(first!)
+    expect(second).toBeLessThanOrEqual(order.deadline - Date.now() + 1_000)
+  })
+
+  it.each([
+    { says: json(ERROR_400, 400), why: 'as a status' },
+    { says: stream(sse(ERROR_400, '[DONE]')), why: 'as the first frame' },
+  ])("passes an instance's 4xx on, $why, and asks no other model", async ({ says }) => {
+    const { answer, demands } = ask({ instances: { a: says }, fallback: { internlm } })
+    expect((await answer).status).toBe(400)
+    expect(demands).toHaveLength(1)
+  })
+
+  it('is final where the request itself is at fault', async () => {
+    const { answer, demands } = ask({
+      instances: { a: stream() },
+      fallback: { internlm },
+      prepare: () => {
+        throw new Refusal('invalid_value', 'n is more than 8.', { param: 'n' })
+      },
+    })
+    expect((await refusalOf(answer)).code).toBe('invalid_value')
+    expect(demands).toEqual([])
+  })
+
+  it('has the last word itself where its fallback does not take the request', async () => {
+    const { answer, urls, receipt } = ask({
+      instances: { a: stream() },
+      fallback: { internlm },
+      pool: busy,
+      prepare: tooLargeFor('internlm'),
+    })
+    expect((await refusalOf(answer)).code).toBe('pool_busy')
+    expect(urls).toEqual([])
+    expect(receipt.reason).toBe('qwen: pool_busy; internlm: body_too_large')
+  })
+
+  it('goes past a fallback that does not take the request, to the next one', async () => {
+    const { answer, receipt } = ask({
+      instances: { a: stream() },
+      fallback: { internlm, baichuan: { d: stream() } },
+      pool: busy,
+      prepare: tooLargeFor('internlm'),
+    })
+    expect((await answer).status).toBe(200)
+    expect(receipt).toMatchObject({ model: 'baichuan', instance: 'd' })
+    expect(receipt.reason).toBe('least_inflight; qwen: pool_busy; internlm: body_too_large')
+  })
+
+  it.each([
+    { says: json(ERROR_400, 400), why: 'as a status' },
+    { says: stream(sse(ERROR_400, '[DONE]')), why: 'as the first frame' },
+  ])("does not pass on a fallback's 4xx, $why: nobody asked for that model", async ({ says }) => {
+    const world = { instances: { a: stream() }, pool: busy }
+    const alone = ask({ ...world, fallback: { internlm: { c: says } } })
+    expect((await refusalOf(alone.answer)).code).toBe('pool_busy')
+    expect(alone.receipt.reason).toBe('qwen: pool_busy; internlm: invalid_value')
+
+    const { answer, receipt } = ask({
+      ...world,
+      fallback: { internlm: { c: says }, baichuan: { d: stream() } },
+    })
+    expect((await answer).status).toBe(200)
+    expect(receipt).toMatchObject({ model: 'baichuan', instance: 'd' })
+  })
+
+  it('is not followed by another one for a tenant who has left', async () => {
+    const tenant = new AbortController()
+    const { answer, urls } = ask({
+      instances: {
+        a: (init) => {
+          setTimeout(() => tenant.abort(), 5)
+          return hangs(init)
+        },
+      },
+      fallback: { internlm },
+      signal: tenant.signal,
+    })
+    await refusalOf(answer)
+    expect(urls).toHaveLength(1)
+  })
+
+  it('is not followed by another one where what it generated unseen came too late', async () => {
+    const { answer, urls } = ask({
+      instances: { a: () => reply('<html>504</html>', { status: 504 }) },
+      fallback: { internlm: { c: json({ own: true }, 200) } },
+      body: { prompt_logprobs: 1 },
+    })
+    expect((await refusalOf(answer)).code).toBe('upstream_timeout')
+    expect(urls).toHaveLength(1)
+  })
+
+  it('is resolved anew in its place on the list (L34)', async () => {
+    const { answer, demands } = ask({
+      instances: { a: stream() },
+      fallback: { internlm },
+      pool: ({ fleet }, pool) =>
+        busy(null, pool) ?? (fleet < 9 ? { kind: 'stale', version: 9 } : undefined),
+    })
+    expect((await answer).status).toBe(200)
+    expect(demands.map(({ pool, fleet }) => [pool, fleet])).toEqual([
+      ['qwen-14b', 7],
+      ['internlm', 7],
+      ['internlm', 9],
+    ])
+  })
+
+  it('never has its text repeated by another one (L26)', async () => {
+    const { answer, urls, over } = ask({
+      instances: { a: stream(sse(...ANSWER)) },
+      fallback: { internlm },
+    })
+    const text = await (await answer).text()
+    await over()
+    expect(text.match(/Hello/g)).toHaveLength(1)
+    expect(urls).toHaveLength(1)
+  })
+})
+
+describe('what a request is settled with (L30)', () => {
+  const ids = (count: number): object => ({
+    token_ids: Array.from({ length: count }, (_, i) => i),
+  })
+  const role = {
+    ...chunk({ role: 'assistant', content: '' }),
+    prompt_token_ids: [1, 2, 3],
+  }
+  const counted = [
+    role,
+    chunk({ content: 'Hello' }, ids(2)),
+    chunk({ content: '!' }, { ...ids(1), finish_reason: 'stop' }),
+  ]
+  const NOTHING = { promptTokens: null, completionTokens: null, cachedTokens: null, counted: null }
+  const usage = {
+    prompt_tokens: 15,
+    completion_tokens: 4,
+    prompt_tokens_details: { cached_tokens: 8 },
+  }
+
+  it.each([true, false])("is vLLM's own word where it gives one: stream %s", async (streamed) => {
+    const text = sse(...ANSWER, { choices: [], usage }, '[DONE]')
+    const { answer, released, over } = ask({
+      instances: { a: stream(text) },
+      body: { stream: streamed, ...(streamed && { stream_options: { include_usage: true } }) },
+    })
+    await (await answer).text()
+    await over()
+    const settled = { promptTokens: 15, completionTokens: 4, cachedTokens: 8, counted: 'reported' }
+    expect(released).toMatchObject([settled])
+  })
+
+  it('is what went by of the ids where a stream was cut', async () => {
+    const { answer, released, over } = ask({ instances: { a: stream(sse(...counted)) } })
+    await (await answer).text()
+    await over()
+    expect(released).toMatchObject([
+      { ending: 'truncated', promptTokens: 3, completionTokens: 3, counted: 'ids' },
+    ])
+  })
+
+  it('is what went by of the ids where an answer in one piece says nothing of usage', async () => {
+    const { answer, released, over } = ask({
+      instances: { a: stream(sse(...counted, '[DONE]')) },
+      body: { stream: false },
+    })
+    expect((await answer).status).toBe(200)
+    await over()
+    expect(released).toMatchObject([
+      { ending: 'done', promptTokens: 3, completionTokens: 3, counted: 'ids' },
+    ])
+  })
+
+  it('is what went by of the ids when the tenant left', async () => {
+    const tenant = new AbortController()
+    const body = bodyOf(sse(...counted.slice(0, 2)))
+    const { answer, released, over } = ask({
+      instances: {
+        a: ({ signal }) => {
+          signal?.addEventListener('abort', () => body.fail())
+          return eventStream(body.stream)
+        },
+      },
+      signal: tenant.signal,
+    })
+    await (await answer).body!.getReader().read()
+    tenant.abort()
+    await over()
+    expect(released).toMatchObject([
+      { ending: 'client-left', promptTokens: 3, completionTokens: 2, counted: 'ids' },
+    ])
+  })
+
+  it('is an estimate of the prompt, marked as one, when he left before anything came', async () => {
+    const tenant = new AbortController()
+    const { answer, released, over } = ask({
+      instances: {
+        a: (init) => {
+          setTimeout(() => tenant.abort(), 5)
+          return hangs(init)
+        },
+      },
+      signal: tenant.signal,
+    })
+    await refusalOf(answer)
+    await over()
+    expect(released).toMatchObject([
+      { ending: 'client-left', promptTokens: 100, completionTokens: 0, counted: 'estimate' },
+    ])
+  })
+
+  it.each([
+    { fails: refuses, why: 'that could not be reached' },
+    { fails: json(ERROR_500, 500), why: 'that failed with a status' },
+    { fails: stream(sse(ERROR_500, '[DONE]')), why: 'that failed with its first frame' },
+    { fails: stream(sse(role, ERROR_500, '[DONE]')), why: 'that failed after the role' },
+    {
+      fails: stream(sse(...counted)),
+      ways: [false],
+      why: 'whose text was thrown away since it was cut',
+    },
+  ])('is nothing for an instance $why', async ({ fails, ways = [true, false] }) => {
+    for (const streamed of ways) {
+      const { answer, released, over } = ask({
+        instances: { a: fails, b: stream() },
+        body: { stream: streamed },
+      })
+      await (await answer).text()
+      await over()
+      expect(released).toMatchObject([NOTHING, { instance: 'b', ending: 'done' }])
+    }
+  })
+
+  it.each([true, false])(
+    "is nothing for the tenant's own mistake in the first frame: stream %s",
+    async (streamed) => {
+      const { answer, released, over } = ask({
+        instances: { a: stream(sse(ERROR_400, '[DONE]')) },
+        body: { stream: streamed },
+      })
+      expect((await answer).status).toBe(400)
+      await over()
+      expect(released).toMatchObject([{ ...NOTHING, ending: 'done' }])
+    },
+  )
+
+  it('is settled once for each slot, whatever becomes of it', async () => {
+    const { answer, released, disposed, over } = ask({
+      instances: { a: refuses, b: stream(sse(...ANSWER)) },
+    })
+    await (await answer).text()
+    await over()
+    expect(released.map(({ instance }) => instance)).toEqual(['a', 'b'])
+    expect(disposed).toEqual(['a', 'b'])
+  })
+})
+
+it('tells of every slot that is granted', async () => {
+  const { order, deps } = worldOf({ instances: { a: refuses, b: stream() } })
+  const onGrant = vi.fn<() => void>()
+  const answer = await forward(order, deps, onGrant)
+  expect(answer.kind).toBe('stream')
+  expect(onGrant.mock.calls).toEqual([[order.routes[0]], [order.routes[0]]])
 })

@@ -1,100 +1,197 @@
 import * as fc from 'fast-check'
 import { describe, expect, it, vi } from 'vitest'
-import { dataOf, FrameSplitter } from '../../worker/forward/frames.ts'
-import { bytes, cuts, recorded } from './core-builders.ts'
+import { carriesData, dataOf, FrameSplitter, joined } from '../../worker/forward/frames.ts'
+import { ANSWER, bytes, cutAt, cuts, RECORDED, recordedStream, sse } from './core-builders.ts'
 
-type IndexOf<This, What> = (this: This, search: What, from?: number) => number
+type IndexOf<This, What> = (this: This, search: What, from: number) => number
 const TEXT_INDEX_OF = Reflect.get(String.prototype, 'indexOf') as IndexOf<string, string>
-const BYTES_INDEX_OF = Reflect.get(Uint8Array.prototype, 'indexOf') as IndexOf<Uint8Array, number>
+const BYTES_LAST_INDEX_OF = Reflect.get(Uint8Array.prototype, 'lastIndexOf') as IndexOf<
+  Uint8Array,
+  number
+>
 
 /** The frames of pieces pushed one after the other. */
-function framesOf(...pieces: readonly Uint8Array[]): (string | null)[] {
+function framesOf(...pieces: readonly Uint8Array[]): string[] {
   const splitter = new FrameSplitter()
   return pieces.flatMap((piece) => splitter.push(piece))
 }
 
-const STREAM =
-  ': keep-alive\n\ndata: {"a":"€😀"}\n\ndata:x\n\nevent: e\nid: 1\ndata: one\ndata: two\n\n: c\n\ndata: [DONE]\n\n'
-const FRAMES = [null, '{"a":"€😀"}', 'x', 'one\ntwo', null, '[DONE]']
+const FRAMES = [
+  ': keep-alive\n\n',
+  'data: {"a":"€😀"}\n\n',
+  'data:x\n\n',
+  'event: e\nid: 1\ndata: one\ndata: two\n\n',
+  ': c\n\n',
+  'data: [DONE]\n\n',
+]
+const STREAM = FRAMES.join('')
+const withCr = (text: string): string => text.replaceAll('\n', '\r\n')
 
 describe('FrameSplitter', () => {
   it.each([
-    { name: 'line feeds', stream: STREAM },
-    { name: 'CRLF', stream: STREAM.replaceAll('\n', '\r\n') },
-  ])('gives the same frames wherever the network cuts: $name', ({ stream }) => {
-    for (const [head, rest] of cuts(bytes(stream))) expect(framesOf(head, rest)).toEqual(FRAMES)
+    { name: 'line feeds', stream: STREAM, frames: FRAMES },
+    { name: 'CRLF', stream: withCr(STREAM), frames: FRAMES.map(withCr) },
+    {
+      name: 'both',
+      stream: STREAM + withCr(STREAM) + STREAM,
+      frames: [...FRAMES, ...FRAMES.map(withCr), ...FRAMES],
+    },
+  ])('gives the same frames wherever the network cuts: $name', ({ stream, frames }) => {
+    for (const [head, rest] of cuts(bytes(stream))) expect(framesOf(head, rest)).toEqual(frames)
   })
 
   it('gives the same frames byte by byte, each as soon as it is whole', () => {
-    const splitter = new FrameSplitter()
-    const arrivals = [...bytes(STREAM)].map((byte) => splitter.push(new Uint8Array([byte])))
-    expect(arrivals.flat()).toEqual(FRAMES)
-    expect(Math.max(...arrivals.map((frames) => frames.length))).toBe(1)
-    expect(arrivals.at(-1)).toEqual(['[DONE]'])
+    for (const frames of [FRAMES, FRAMES.map(withCr)]) {
+      const splitter = new FrameSplitter()
+      for (const frame of frames) {
+        const arrivals = [...bytes(frame)].map((byte) => splitter.push(new Uint8Array([byte])))
+        expect(arrivals.at(-1)).toEqual([frame])
+        expect(arrivals.flat()).toHaveLength(1)
+      }
+    }
   })
 
-  it('gives the same frames for any cuts of a recorded stream', () => {
-    const whole = bytes(recorded('chat-stream-usage').text)
+  it.each(RECORDED)('gives the same frames for any cuts of a recorded stream: %s', (name) => {
+    const whole = bytes(recordedStream(name))
     const expected = framesOf(whole)
-    expect(expected.at(-1)).toBe('[DONE]')
+    expect(expected.join('')).toBe(recordedStream(name))
     fc.assert(
       fc.property(fc.array(fc.nat(whole.byteLength), { maxLength: 40 }), (at) => {
-        const edges = [0, ...at.toSorted((a, b) => a - b), whole.byteLength]
-        const pieces = edges.slice(1).map((edge, i) => whole.subarray(edges[i], edge))
-        expect(framesOf(...pieces)).toEqual(expected)
+        expect(framesOf(...cutAt(whole, at))).toEqual(expected)
       }),
+      { numRuns: 50 },
     )
   })
 
-  it('holds an unfinished frame back', () => {
+  it('holds an unfinished frame back, and has its bytes', () => {
     const splitter = new FrameSplitter()
-    expect(splitter.push(bytes('data: a\n\ndata: b'))).toEqual(['a'])
+    const rest = (): string => Buffer.from(splitter.rest).toString()
+    expect(splitter.push(bytes('data: a\n\ndata: €'.slice(0, -1)))).toEqual(['data: a\n\n'])
+    expect(rest()).toBe('data: ')
+    expect(splitter.push(bytes('b'))).toEqual([])
     expect(splitter.push(bytes('c\n'))).toEqual([])
-    expect(splitter.push(bytes('\n'))).toEqual(['bc'])
+    expect(rest()).toBe('data: bc\n')
+    expect(splitter.push(bytes('\n'))).toEqual(['data: bc\n\n'])
+    expect(rest()).toBe('')
+  })
+
+  it('has the bytes of half a character as they came', () => {
+    const splitter = new FrameSplitter()
+    const half = bytes('data: €').slice(0, -1)
+    splitter.push(half)
+    expect(splitter.rest).toEqual(half)
+  })
+
+  it('keeps nothing of a buffer that is used again', () => {
+    const splitter = new FrameSplitter()
+    const buffer = new Uint8Array(64)
+    const got = [...bytes(STREAM)].flatMap((byte, i) => {
+      const at = i % 60
+      buffer.fill(0x78)
+      buffer[at] = byte
+      const frames = splitter.push(buffer.subarray(at, at + 1))
+      buffer.fill(0x78)
+      return frames
+    })
+    expect(got).toEqual(FRAMES)
+    const piece = bytes('data: a\n\ndata: b')
+    const half = new FrameSplitter()
+    half.push(piece)
+    piece.fill(0x78)
+    expect(half.push(bytes('\n\n'))).toEqual(['data: b\n\n'])
   })
 
   it('does not take a line break inside a JSON text for the end of a frame', () => {
-    expect(framesOf(bytes('data: {"a":"\\n\\n"}\n\n'))).toEqual(['{"a":"\\n\\n"}'])
-  })
-
-  it.each([
-    { pieces: 2_000, piece: 'x'.repeat(100), why: 'one frame comes in many pieces' },
-    {
-      pieces: 1,
-      piece: `data: ${'x'.repeat(34)}\n\n`.repeat(5_000),
-      why: 'one piece has many frames',
-    },
-    { pieces: 1_000, piece: 'data: x\n', why: 'a frame has many lines' },
-  ])('looks at each byte a constant number of times where $why (L28)', ({ pieces, piece }) => {
-    const one = bytes(piece)
-    const scanned = scannedBy(() => {
-      const splitter = new FrameSplitter()
-      for (let i = 0; i < pieces; i++) splitter.push(one)
-    })
-    expect(scanned).toBeLessThan(pieces * one.byteLength * 4)
+    const frame = 'data: {"a":"\\n\\n"}\n\n'
+    expect(framesOf(bytes(frame))).toEqual([frame])
   })
 })
 
-/** Characters and bytes that `indexOf` went over while `work` ran. */
-function scannedBy(work: () => void): number {
-  let scanned = 0
-  const counted = <This extends { readonly length: number }, What>(original: IndexOf<This, What>) =>
-    function (this: This, search: What, from = 0): number {
-      const found = original.call(this, search, from)
-      scanned += (found === -1 ? this.length : found) - from
-      return found
+describe('the boundary of a frame (L29b)', () => {
+  it.each([
+    { sent: '', at: true, why: 'nothing was sent' },
+    { sent: 'data: x\n\n', at: true, why: 'the frame is whole' },
+    { sent: 'data: x\r\n\r\n', at: true, why: 'so is one with CRLF' },
+    { sent: ': c\n\n', at: true, why: 'a comment is whole as well' },
+    { sent: 'data: x\n\n\n', at: true, why: 'an empty line more is no frame' },
+    { sent: 'data: x\r\n\r\n\r\n', at: true, why: 'nor is one with CRLF' },
+    { sent: 'data: x\n', at: false, why: 'another line may follow' },
+    { sent: 'data: x\r\n', at: false, why: 'the same with CRLF' },
+    { sent: 'data: x\r\n\r', at: false, why: 'half of a CRLF' },
+    { sent: 'data: x', at: false, why: 'it is half a frame' },
+    { sent: 'data: x\n\ndata', at: false, why: 'the next one has begun' },
+  ])('is $at when $why', ({ sent, at }) => {
+    for (const pieces of cuts(bytes(sent))) {
+      const splitter = new FrameSplitter()
+      for (const piece of pieces) splitter.push(piece)
+      expect(splitter.atBoundary).toBe(at)
     }
+  })
+})
+
+describe('the work of splitting (L28)', () => {
+  it.each([
+    { pieces: 2_000, piece: 'x'.repeat(100), why: 'one frame comes in many pieces' },
+    { pieces: 1, piece: `data: ${'x'.repeat(34)}\n\n`.repeat(5_000), why: 'one piece has many' },
+    {
+      pieces: 1,
+      piece: `data: ${'x'.repeat(34)}\r\n\r\n`.repeat(5_000),
+      why: 'one piece has many with CRLF',
+    },
+    { pieces: 1_000, piece: 'data: x\n', why: 'a frame has many lines' },
+    { pieces: 1, piece: 'data: x\n'.repeat(10_000), why: 'a frame has many lines in one piece' },
+    { pieces: 1_000, piece: 'data: x\r\n', why: 'a frame has many lines with CRLF' },
+    { pieces: 500, piece: sse(...ANSWER), why: 'it is a stream like any other' },
+  ])('is a constant number of looks at each byte where $why', ({ pieces, piece }) => {
+    const one = bytes(piece)
+    const looked = workOf(() => {
+      const splitter = new FrameSplitter()
+      for (let i = 0; i < pieces; i++) splitter.push(one)
+    })
+    expect(looked).toBeLessThan(pieces * one.byteLength * 8)
+  })
+
+  it('joins the pieces of a frame once', () => {
+    const copied = vi.spyOn(Uint8Array.prototype, 'set')
+    try {
+      const splitter = new FrameSplitter()
+      for (let i = 0; i < 1_000; i++) splitter.push(bytes('x'))
+      expect(copied).not.toHaveBeenCalled()
+      splitter.push(bytes('\n\n'))
+      expect(copied).toHaveBeenCalledTimes(1_001)
+    } finally {
+      copied.mockRestore()
+    }
+  })
+})
+
+/** Characters and bytes that searches went over while `work` ran. */
+function workOf(work: () => void): number {
+  let looked = 0
+  const count = (length: number, from: number, found: number): void => {
+    looked += found === -1 ? Math.abs(length - from) : Math.abs(found - from) + 1
+  }
   const inText = vi.spyOn(String.prototype, 'indexOf')
-  const inBytes = vi.spyOn(Uint8Array.prototype, 'indexOf')
-  inText.mockImplementation(counted(TEXT_INDEX_OF))
-  inBytes.mockImplementation(counted(BYTES_INDEX_OF))
+  const backwards = vi.spyOn(Uint8Array.prototype, 'lastIndexOf')
+  inText.mockImplementation(function (this: string, search: string, from = 0) {
+    const found = TEXT_INDEX_OF.call(this, search, from)
+    count(this.length, from, found)
+    return found
+  })
+  backwards.mockImplementation(function (this: Uint8Array, byte: number, from?: number) {
+    const start = from ?? this.length - 1
+    const found = BYTES_LAST_INDEX_OF.call(this, byte, start)
+    count(0, start, found)
+    return found
+  })
   try {
     work()
   } finally {
     inText.mockRestore()
-    inBytes.mockRestore()
+    backwards.mockRestore()
   }
-  return scanned
+  expect(looked, 'the searches are counted').toBeGreaterThan(0)
+  return looked
 }
 
 describe('dataOf', () => {
@@ -110,7 +207,31 @@ describe('dataOf', () => {
     { frame: 'event: ping', data: null },
     { frame: 'database: x', data: null },
     { frame: '', data: null },
+    { frame: 'data: a\r\ndata: b\r\n\r\n', data: 'a\nb' },
+    { frame: 'data: x\n\n', data: 'x' },
   ])('of $frame is $data', ({ frame, data }) => {
     expect(dataOf(frame)).toBe(data)
   })
+})
+
+describe('a frame', () => {
+  it.each([
+    { frame: 'data: x\n\n', carries: true },
+    { frame: 'data:x\r\n\r\n', carries: true },
+    { frame: 'event: message_stop\ndata: {}\n\n', carries: true },
+    { frame: ': ping\ndata: x\n\n', carries: true },
+    { frame: ': keep-alive\n\n', carries: false },
+    { frame: ': data: x\n\n', carries: false },
+    { frame: 'event: ping\n\n', carries: false },
+    { frame: 'database: x\n\n', carries: false },
+    { frame: '\n\n', carries: false },
+  ])('carries data: $carries, for $frame', ({ frame, carries }) => {
+    expect(carriesData(frame)).toBe(carries)
+  })
+})
+
+it('joins no, one and several pieces', () => {
+  expect(joined([])).toEqual(bytes(''))
+  expect(joined([bytes('ab')])).toEqual(bytes('ab'))
+  expect(joined([bytes('ab'), bytes(''), bytes('c')])).toEqual(bytes('abc'))
 })

@@ -1,6 +1,9 @@
 import { describe, expect, it, vi } from 'vitest'
 import { collect, openStream, readWhole } from '../../worker/forward/open.ts'
 import type { Watchdog } from '../../worker/forward/watchdog.ts'
+import { Witness } from '../../worker/forward/witness.ts'
+import type { Dialect } from '../../worker/dialects/dialect.ts'
+import type { Presentation } from '../../worker/forward/edits.ts'
 import { ENDPOINTS, type Endpoint } from '../../worker/ingress/endpoints.ts'
 import {
   ANSWER,
@@ -16,11 +19,26 @@ import {
   sse,
 } from './core-builders.ts'
 
-const [chat] = ENDPOINTS
-const reading = () => {
+const endpointAt = (path: string): Endpoint => ENDPOINTS.find((endpoint) => endpoint.path === path)!
+const chat = endpointAt('/v1/chat/completions')
+const PRESENTATION: Presentation = {
+  shown: 'qwen',
+  hidesUsage: false,
+  hidesIds: false,
+  reasoningTwice: false,
+}
+const reading = (presentation: Partial<Presentation> = {}, endpoint = chat) => {
   const heard = vi.fn<() => void>()
   const watchdog = { heard } as unknown as Watchdog
-  return { endpoint: chat!, naming: { servedAs: 'Qwen', model: 'qwen' }, watchdog, heard }
+  return {
+    endpoint,
+    dialect: chat.dialect!,
+    witness: new Witness(chat.dialect!),
+    naming: { servedAs: 'Qwen', model: 'qwen' },
+    presentation: { ...PRESENTATION, ...presentation },
+    watchdog,
+    heard,
+  }
 }
 const open = (response: Response) => openStream(response, reading())
 const gather = (response: Response) => collect(response, reading(), {})
@@ -113,12 +131,24 @@ describe('openStream', () => {
     body.push(sse(chunk({ content: 'Hel' })) + 'data: {"half')
     await vi.waitFor(() => expect(opened).toBeDefined())
     if (opened?.kind !== 'opened') throw new Error(opened?.kind)
-    const held = Buffer.concat(opened.held).toString()
-    expect(held).toBe(`: keep-alive\n\n${sse(ROLE)}${sse(chunk({ content: 'Hel' }))}data: {"half`)
+    expect(opened.held).toEqual([': keep-alive\n\n', sse(ROLE), sse(chunk({ content: 'Hel' }))])
+    expect(opened.opening).toEqual([ROLE, chunk({ content: 'Hel' })])
+    expect(opened.ahead).toEqual([])
+    expect(Buffer.from(opened.splitter.rest).toString()).toBe('data: {"half')
 
     body.push('":1}\n\n')
     body.end()
     expect((await drained(opened.rest)).toString()).toBe('":1}\n\n')
+  })
+
+  it('keeps what came in one piece with the first content apart, witnessed by nobody', async () => {
+    const { witness, ...asked } = reading()
+    const opened = await openStream(eventStream(sse(...ANSWER, '[DONE]')), { ...asked, witness })
+    if (opened.kind !== 'opened') throw new Error(opened.kind)
+    expect(opened.held).toEqual([sse(ANSWER[0]), sse(ANSWER[1])])
+    expect(opened.ahead).toEqual([sse(ANSWER[2]), sse('[DONE]')])
+    expect(witness.proof, 'it is for the relay to see it').toBe('cut')
+    expect(witness.usage(0)).toMatchObject({ completion: 2 })
   })
 
   it('opens wherever the network cuts', async () => {
@@ -127,7 +157,8 @@ describe('openStream', () => {
       const pieces = [whole.subarray(0, at), whole.subarray(at)]
       const opened = await open(eventStream(bodyIn(pieces)))
       if (opened.kind !== 'opened') throw new Error(`${opened.kind} at ${at}`)
-      const all = Buffer.concat([...opened.held, await drained(opened.rest)])
+      const inHand = bytes([...opened.held, ...opened.ahead].join(''))
+      const all = Buffer.concat([inHand, opened.splitter.rest, await drained(opened.rest)])
       expect(all.equals(whole)).toBe(true)
     }
   })
@@ -151,8 +182,10 @@ describe('collect', () => {
       eventStream(sse(...ANSWER, { ...(ANSWER[0] as object), choices: [], usage }, '[DONE]')),
     )
     if (outcome.kind !== 'whole') throw new Error(outcome.kind)
-    expect(outcome.usage).toEqual({ prompt: 15, completion: 2 })
-    expect(JSON.parse(outcome.json)).toMatchObject({
+    expect(outcome.tokens).toEqual({ prompt: 15, completion: 2, cached: null })
+    expect(outcome.contentType).toBe('application/json')
+    expect(JSON.parse(outcome.body as string)).toMatchObject({
+      model: 'qwen',
       object: 'chat.completion',
       choices: [{ message: { role: 'assistant', content: 'Hello world' }, finish_reason: 'stop' }],
     })
@@ -211,31 +244,103 @@ describe('collect', () => {
     },
   )
 
+  it('gives an answer up that is too long to be held, and says how to ask for it', async () => {
+    const body = bodyOf()
+    const outcome = gather(eventStream(body.stream))
+    const long = bytes(sse(chunk({ content: 'x'.repeat(1024 ** 2) })))
+    for (let i = 0; i < 8; i++) body.push(long)
+    expect(await outcome).toMatchObject({ kind: 'rejection', status: 400, param: 'stream' })
+    expect(body.cancelled, 'nothing more of it is generated').toBe(true)
+  })
+
   it('tells what was asked to who makes the answer', async () => {
-    const assemble = vi.fn<Endpoint['assemble']>(() => ({ choices: [{ finish_reason: 'stop' }] }))
-    const asked = { ...reading(), endpoint: { ...chat!, assemble } }
+    const assemble = vi.fn<Dialect['assemble'] & object>(() => ({ choices: [] }))
+    const asked = { ...reading(), dialect: { ...chat.dialect!, assemble } }
     const request = { tool_choice: 'required' }
     await collect(eventStream(sse(...ANSWER, '[DONE]')), asked, request)
     expect(assemble).toHaveBeenCalledWith(ANSWER, request)
   })
+
+  it('says a thought twice where the fleet says so (L41), and hides the ids that were not asked for', async () => {
+    const ids = { token_ids: [4] }
+    const text = sse(
+      { ...chunk({ role: 'assistant', content: '' }), prompt_token_ids: [1] },
+      chunk({ reasoning: 'Hm.' }, ids),
+      chunk({ content: 'Hi' }, { ...ids, finish_reason: 'stop' }),
+      '[DONE]',
+    )
+    const bodyFor = async (presentation: Partial<Presentation>) => {
+      const outcome = await collect(eventStream(text), reading(presentation), {})
+      if (outcome.kind !== 'whole') throw new Error(outcome.kind)
+      return JSON.parse(outcome.body as string) as unknown
+    }
+    expect(await bodyFor({ reasoningTwice: true, hidesIds: true })).toMatchObject({
+      prompt_token_ids: null,
+      choices: [{ message: { reasoning: 'Hm.', reasoning_content: 'Hm.' }, token_ids: null }],
+    })
+    const plain = await bodyFor({})
+    expect(plain).toMatchObject({ prompt_token_ids: [1], choices: [{ token_ids: [4, 4] }] })
+    expect(plain).not.toHaveProperty('choices.0.message.reasoning_content')
+  })
 })
 
 describe('readWhole', () => {
-  it("passes vLLM's own JSON as it is", async () => {
-    const json = '{"id":"x",  "usage":{"prompt_tokens":1,"completion_tokens":2}}'
-    expect(await readWhole(reply(json), reading())).toEqual({
-      kind: 'whole',
-      json,
-      usage: { prompt: 1, completion: 2 },
-    })
+  it("passes vLLM's own JSON as it is, but for the model's name", async () => {
+    const headers = { 'content-type': 'application/json' }
+    const json = (model: string): string =>
+      `{"id":"x",  "model":"${model}","usage":{"prompt_tokens":1,"completion_tokens":2}}`
+    for (const shown of ['Qwen', 'qwen', 'a$&b"c'])
+      expect(await readWhole(reply(json('Qwen'), { headers }), reading({ shown }))).toEqual({
+        kind: 'whole',
+        body: json('Qwen').replace('"Qwen"', () => JSON.stringify(shown)),
+        contentType: 'application/json',
+        tokens: { prompt: 1, completion: 2, cached: null },
+      })
+  })
+
+  describe.each([
+    'text/plain; charset=utf-8',
+    'text/vtt',
+    'application/x-subrip',
+    'application/octet-stream',
+  ])('%s', (type) => {
+    const body = new Uint8Array([0, 255, 13, 10])
+    const from = (path: string) =>
+      readWhole(reply(body, { headers: { 'content-type': type } }), reading({}, endpointAt(path)))
+
+    it.each(['/v1/audio/transcriptions', '/v1/audio/translations', '/v1/embeddings'])(
+      'passes byte for byte where no JSON is an answer too: %s',
+      async (path) => {
+        const outcome = await from(path)
+        if (outcome.kind !== 'whole') throw new Error(outcome.kind)
+        expect(new Uint8Array(outcome.body as ArrayBuffer)).toEqual(body)
+        expect(outcome).toMatchObject({ contentType: type, tokens: null })
+      },
+    )
+
+    it.each(ENDPOINTS.filter(({ dialect }) => dialect?.assemble))(
+      'is a page made on the way where every answer is JSON (L35): $path',
+      async ({ path }) => {
+        expect((await from(path)).kind).toBe('fault')
+      },
+    )
   })
 
   it.each([
-    { response: () => reply('<html>'), kind: 'fault', why: 'a page' },
-    { response: () => reply(''), kind: 'fault', why: 'nothing' },
+    {
+      response: () => reply('<html>', { headers: { 'content-type': 'text/html' } }),
+      kind: 'fault',
+      why: 'a page (L35)',
+    },
+    {
+      response: () => reply('', { headers: { 'content-type': 'application/json' } }),
+      kind: 'fault',
+      why: 'nothing',
+    },
     { response: () => replyJson(ERROR_400, { status: 400 }), kind: 'rejection', why: 'a 400' },
     { response: () => replyJson(ERROR_500, { status: 503 }), kind: 'fault', why: 'a 503' },
-  ])('takes no answer for one: $why', async ({ response, kind }) => {
-    expect((await readWhole(response(), reading())).kind).toBe(kind)
+  ])('takes no answer for one, on any endpoint: $why', async ({ response, kind }) => {
+    for (const endpoint of ENDPOINTS)
+      expect((await readWhole(response(), reading({}, endpoint))).kind).toBe(kind)
   })
 })

@@ -11,6 +11,9 @@ const TABLE: Readonly<Record<RefusalCode, readonly [status: number, type: string
   model_not_found: [404, 'invalid_request_error'],
   missing_required_parameter: [400, 'invalid_request_error'],
   invalid_value: [400, 'invalid_request_error'],
+  unsupported_value: [400, 'invalid_request_error'],
+  origin_not_allowed: [403, 'permission_error'],
+  upgrade_required: [426, 'invalid_request_error'],
   pool_busy: [429, 'rate_limit_error'],
   no_instance_ready: [503, 'server_error'],
   upstream_failed: [502, 'server_error'],
@@ -47,6 +50,37 @@ describe('a refusal', () => {
     }).toResponse()
     expect(response.headers.get('retry-after')).toBe('1')
     expect(await response.json()).toMatchObject({ error: { param: 'model' }, version: 3 })
+  })
+
+  it.each([
+    { code: 'pool_busy', type: 'rate_limit_error' },
+    { code: 'invalid_api_key', type: 'authentication_error' },
+    { code: 'no_instance_ready', type: 'overloaded_error' },
+    { code: 'invalid_value', type: 'invalid_request_error' },
+  ] as const)("has Anthropic's shape on Anthropic's endpoints: $code", async ({ code, type }) => {
+    const refusal = new Refusal(code, 'Words.', { headers: { 'retry-after': '1' } })
+    const response = refusal.toResponse({ shape: 'anthropic', requestId: 'req_1' })
+    expect(response.status).toBe(TABLE[code][0])
+    expect(response.headers.get('retry-after')).toBe('1')
+    expect(await response.json()).toEqual({
+      type: 'error',
+      error: { type, message: 'Words.' },
+      request_id: 'req_1',
+    })
+  })
+
+  it('is final only where it says so', () => {
+    expect(new Refusal('upstream_timeout', 'Words.').final).toBe(false)
+    expect(new Refusal('upstream_timeout', 'Words.', { final: true }).final).toBe(true)
+  })
+
+  it('is what becomes of whatever is thrown: a fault of ours, unless it is one already', async () => {
+    const refusal = new Refusal('pool_busy', 'Words.')
+    expect(Refusal.from(refusal)).toBe(refusal)
+    const cause = new TypeError('x is undefined')
+    const fault = Refusal.from(cause)
+    expect(fault).toMatchObject({ code: 'internal_error', status: 500, cause })
+    expect(await fault.toResponse().text()).not.toContain('undefined')
   })
 
   it('keeps its cause to itself', async () => {

@@ -1,9 +1,15 @@
 import { beforeEach, describe, expect, it } from 'vitest'
 import type { Arm, Snapshot } from '../../durable-objects/fleet/snapshot.ts'
 import { armFor } from '../../worker/routing/cohort.ts'
-import { largestBody, modelAt, resolve, type Asked } from '../../worker/routing/resolve.ts'
+import {
+  largestBodies,
+  modelAt,
+  resolve,
+  resolveAll,
+  type Asked,
+} from '../../worker/routing/resolve.ts'
 import { Snapshots, type SnapshotSource } from '../../worker/routing/snapshots.ts'
-import { modelRoute, poolRoute, settled, snapshot } from './core-builders.ts'
+import { limits, modelRoute, poolRoute, settled, snapshot } from './core-builders.ts'
 
 const FLEET = snapshot({
   version: 7,
@@ -25,9 +31,9 @@ const FLEET = snapshot({
     broken: modelRoute({ name: 'broken', arms: [{ name: 'stable', pool: 'gone', weight: 1 }] }),
   },
   pools: {
-    fp16: poolRoute({ pool: 'fp16', bodyBytes: 100 }),
-    int8: poolRoute({ pool: 'int8', bodyBytes: 300 }),
-    internlm: poolRoute({ pool: 'internlm', bodyBytes: 200 }),
+    fp16: poolRoute({ pool: 'fp16', limits: limits({ bodyBytes: 100, audioBytes: 900 }) }),
+    int8: poolRoute({ pool: 'int8', limits: limits({ bodyBytes: 300, audioBytes: 700 }) }),
+    internlm: poolRoute({ pool: 'internlm', limits: limits({ bodyBytes: 200, audioBytes: 800 }) }),
   },
 })
 const asking = (named: Partial<Asked>): Asked => ({
@@ -117,14 +123,81 @@ describe('resolve', () => {
     expect(arms.size).toBe(1)
   })
 
-  it('knows the largest body that any pool takes', () => {
-    expect(largestBody(FLEET)).toBe(300)
-    expect(largestBody(snapshot({ pools: {} }))).toBe(0)
+  it('knows the largest bodies that any pools take, each kind by itself', () => {
+    expect(largestBodies(FLEET)).toEqual({ json: 300, multipart: 900 })
+    expect(largestBodies(snapshot({ pools: {} }))).toEqual({ json: 0, multipart: 0 })
   })
 
   it('knows no model at a path that none has', () => {
     expect(modelAt(FLEET, '/qwen')?.name).toBe('qwen')
     expect(modelAt(FLEET, '/nobody')).toBeUndefined()
+  })
+})
+
+describe('the names that answers go by', () => {
+  it.each([
+    { asked: { model: 'qwen' }, shown: 'qwen' },
+    { asked: { model: 'gpt-4o-mini' }, shown: 'gpt-4o-mini' },
+    { asked: { model: 'qwen@canary' }, shown: 'qwen@canary' },
+    { asked: { prefix: '/qwen', model: 'gpt-4o-mini' }, shown: 'gpt-4o-mini' },
+    { asked: { prefix: '/qwen' }, shown: 'qwen' },
+    { asked: { prefix: '/qwen', model: 'nonsense' }, shown: 'qwen' },
+    { asked: { prefix: '/internlm', model: 'qwen' }, shown: 'internlm' },
+  ])('are those asked by, where they mean the model: $asked is $shown', ({ asked, shown }) => {
+    expect(resolve(FLEET, asking(asked)).shown).toBe(shown)
+  })
+})
+
+describe('the whole way of a request', () => {
+  const fleet = (fallback: readonly string[]): Snapshot => ({
+    ...FLEET,
+    models: {
+      ...FLEET.models,
+      qwen: { ...FLEET.models['qwen']!, fallback },
+      internlm: { ...FLEET.models['internlm']!, fallback: ['qwen'] },
+    },
+  })
+  const way = (fallback: readonly string[], asked: Partial<Asked>) =>
+    resolveAll(fleet(fallback), asking(asked)).map(({ model, shown }) => [model.name, shown])
+
+  it('leads to the model asked for, then to those it falls back to, by their own names', () => {
+    expect(way(['internlm'], { model: 'gpt-4o-mini' })).toEqual([
+      ['qwen', 'gpt-4o-mini'],
+      ['internlm', 'internlm'],
+    ])
+    expect(way([], { model: 'qwen' })).toEqual([['qwen', 'qwen']])
+  })
+
+  it('is the same under a path, which says where it begins and no more', () => {
+    expect(way(['internlm'], { prefix: '/qwen', model: 'qwen@canary' })).toEqual([
+      ['qwen', 'qwen@canary'],
+      ['internlm', 'internlm'],
+    ])
+  })
+
+  it('does not follow the fallback of a fallback, nor one that is gone', () => {
+    expect(way(['internlm', 'gone', 'toString'], { model: 'qwen' })).toHaveLength(2)
+  })
+
+  it('goes past a fallback that leads nowhere: the model asked for is there all the same', () => {
+    expect(way(['broken'], { model: 'qwen' })).toEqual([['qwen', 'qwen']])
+    expect(way(['broken', 'internlm'], { model: 'qwen' })).toEqual([
+      ['qwen', 'qwen'],
+      ['internlm', 'internlm'],
+    ])
+  })
+
+  it('keeps a cohort on its arm in each model', () => {
+    const [first, second] = [1, 2].map(() =>
+      resolveAll(fleet(['internlm']), asking({ model: 'qwen', cohort: 'acme' })),
+    )
+    expect(first).toEqual(second)
+  })
+
+  it('begins with a refusal where the model asked for is none', () => {
+    expect(() => way(['internlm'], { model: 'gpt-5' })).toThrow(
+      expect.objectContaining({ code: 'model_not_found' }),
+    )
   })
 })
 

@@ -9,6 +9,8 @@ const DONE: Settlement = {
   durationMs: 2,
   promptTokens: null,
   completionTokens: null,
+  cachedTokens: null,
+  counted: null,
 }
 
 /** A lease of an object that can be reset. */

@@ -1,19 +1,29 @@
 import { describe, expect, it } from 'vitest'
+import type { PoolRoute } from '../../durable-objects/fleet/snapshot.ts'
 import { MissingSecret, secretsOf, targetHeaders } from '../../durable-objects/fleet/target.ts'
 import { send, upstreamCall } from '../../worker/forward/upstream.ts'
 import { ENDPOINTS } from '../../worker/ingress/endpoints.ts'
-import { target } from './core-builders.ts'
+import { poolRoute, target } from './core-builders.ts'
 
-const [chat] = ENDPOINTS
+interface Asked {
+  readonly path?: string
+  readonly shown?: string
+  readonly pool?: Partial<PoolRoute>
+  readonly headers?: Record<string, string>
+}
 
-function callFor(body: object, headers: Record<string, string> = {}) {
-  const stream = (body as { stream?: boolean }).stream ?? false
+/** The call for a tenant's body; by default of one who asks by the name that vLLM knows. */
+function callFor(
+  body: Record<string, unknown>,
+  { path = '/v1/chat/completions', shown = 'Qwen-14B-Chat', pool = {}, headers = {} }: Asked = {},
+) {
+  const endpoint = ENDPOINTS.find((candidate) => candidate.path === path)!
   const call = upstreamCall(
-    chat!,
-    { body: body as Record<string, unknown>, stream },
-    { servedAs: 'Qwen-14B-Chat', requestId: 'req_1', headers: new Headers(headers) },
+    endpoint,
+    { body, form: null, stream: body['stream'] === true },
+    { route: { pool: poolRoute(pool), shown }, requestId: 'req_1', headers: new Headers(headers) },
   )
-  return { ...call, sent: JSON.parse(call.body) as Record<string, unknown> }
+  return { ...call, sent: JSON.parse(call.body as string) as Record<string, unknown> }
 }
 
 describe("vLLM's copy of a call", () => {
@@ -25,7 +35,12 @@ describe("vLLM's copy of a call", () => {
       temperature: 0,
       x: null,
     }
-    expect(callFor(body).sent).toEqual({ ...body, model: 'Qwen-14B-Chat' })
+    expect(callFor(body).sent).toEqual({
+      ...body,
+      model: 'Qwen-14B-Chat',
+      return_token_ids: true,
+    })
+    expect(callFor(body).asked).toEqual(body)
   })
 
   it.each([{}, { stream: false }, { stream_options: null }])(
@@ -35,6 +50,24 @@ describe("vLLM's copy of a call", () => {
       expect(streamed).toBe(true)
       expect(sent).toMatchObject({ stream: true, stream_options: { include_usage: true } })
       expect(headers['accept']).toBe('text/event-stream')
+    },
+  )
+
+  it.each(ENDPOINTS.filter(({ dialect }) => dialect?.assemble))(
+    'is a stream where one answer can be made of it again (L40): $path',
+    ({ path }) => {
+      expect(callFor({}, { path })).toMatchObject({ streamed: true, sent: { stream: true } })
+    },
+  )
+
+  it.each(ENDPOINTS.filter(({ dialect, body }) => body === 'json' && !dialect))(
+    'is none where the endpoint has none: $path',
+    ({ path }) => {
+      const body = { input: 'x', stream: true }
+      const { sent, streamed, headers } = callFor(body, { path })
+      expect(streamed).toBe(false)
+      expect(sent).toEqual({ ...body, model: 'Qwen-14B-Chat' })
+      expect(headers['accept']).toBe('application/json')
     },
   )
 
@@ -50,32 +83,114 @@ describe("vLLM's copy of a call", () => {
     expect(headers['accept']).toBe('application/json')
   })
 
-  it('adds no usage frame to a stream that the tenant asked for', () => {
-    expect(callFor({ stream: true }).sent).not.toHaveProperty('stream_options')
-    const asked = { stream: true, stream_options: { include_usage: true } }
-    expect(callFor(asked).sent).toMatchObject(asked)
-  })
-
   it('stays a stream when the tenant asks for one with what it cannot carry: vLLM says so', () => {
     expect(callFor({ stream: true, prompt_logprobs: 1 }).streamed).toBe(true)
   })
 
-  it("has none of the tenant's headers but the trace", () => {
+  it('of a form has the same parts, and the name that vLLM knows', () => {
+    const form = new FormData()
+    form.append('file', new Blob(['RIFF']), 'a.wav')
+    form.append('model', 'whisper')
+    form.append('model', 'twice')
+    form.append('timestamp_granularities[]', 'word')
+    form.append('timestamp_granularities[]', 'segment')
+    const endpoint = ENDPOINTS.find(({ path }) => path === '/v1/audio/transcriptions')!
+    const { body, headers } = upstreamCall(
+      endpoint,
+      { body: { model: 'whisper' }, form, stream: false },
+      {
+        route: { pool: poolRoute(), shown: 'whisper' },
+        requestId: 'req_1',
+        headers: new Headers({ 'content-type': 'multipart/form-data; boundary=x' }),
+      },
+    )
+    const sent = body as FormData
+    expect(sent.getAll('model')).toEqual(['Qwen-14B-Chat'])
+    expect(sent.getAll('timestamp_granularities[]')).toEqual(['word', 'segment'])
+    expect(sent.get('file')).toBeInstanceOf(Blob)
+    expect(headers, 'its boundary is made when it is sent').not.toHaveProperty('content-type')
+  })
+
+  it.each([
+    { body: {}, ids: true, usage: false, way: 'native: the ids are enough' },
+    { body: { stream_options: { include_usage: true } }, ids: true, usage: true, way: 'he asked' },
+    { body: {}, shown: 'qwen', ids: true, usage: true, way: 'edited: one more costs nothing' },
+    { body: { return_token_ids: true }, ids: true, usage: true, way: 'he asked for ids' },
+    { body: { prompt: ['a', 'b'] }, ids: false, usage: true, way: 'ids of two prompts are mixed' },
+    { body: { prompt: [1, 2, 3] }, ids: true, usage: false, way: 'a list of ids is one prompt' },
+  ])('of a stream asks for what is counted (L30): $body, $way', ({ body, shown, ids, usage }) => {
+    for (const path of ['/v1/chat/completions', '/v1/completions']) {
+      const { sent } = callFor({ stream: true, ...body }, { path, ...(shown && { shown }) })
+      expect(sent['return_token_ids'] === true).toBe(ids)
+      expect(sent['stream_options'] !== undefined).toBe(usage)
+      if (usage) expect(sent['stream_options']).toMatchObject({ include_usage: true })
+    }
+  })
+
+  it.each([
+    { asked: {}, has: false, why: 'by itself it does nothing, nor does it with ours' },
+    { asked: { include_usage: false }, has: false, why: 'nor does it here' },
+    { asked: { include_usage: true }, has: true, why: 'he asked for both' },
+  ])('has usage on every frame, $has, as the tenant would without us: $why', ({ asked, has }) => {
+    const options = { ...asked, continuous_usage_stats: true }
+    for (const body of [{}, { return_token_ids: true }])
+      expect(
+        callFor({ stream: true, stream_options: options, ...body }, { shown: 'qwen' }).sent,
+      ).toMatchObject({ stream_options: { include_usage: true, continuous_usage_stats: has } })
+    const native = callFor({ stream: true, stream_options: options }).sent
+    expect(native['stream_options'], 'nothing of ours is in it').toEqual(options)
+  })
+
+  it('hides what it asked for by itself, and nothing that the tenant asked for', () => {
+    const hides = (body: object, shown = 'Qwen-14B-Chat') => {
+      const { presentation } = callFor({ stream: true, ...body }, { shown })
+      return { ids: presentation.hidesIds, usage: presentation.hidesUsage }
+    }
+    expect(hides({})).toEqual({ ids: true, usage: false })
+    expect(hides({}, 'qwen')).toEqual({ ids: true, usage: true })
+    expect(hides({ return_token_ids: true })).toEqual({ ids: false, usage: true })
+    const usage = { stream_options: { include_usage: true } }
+    expect(hides(usage, 'qwen')).toEqual({ ids: true, usage: false })
+    expect(hides({ ...usage, return_token_ids: true })).toEqual({ ids: false, usage: false })
+  })
+
+  it.each(['/v1/messages', '/v1/responses'])(
+    'of %s asks for nothing more: these say what they used by themselves',
+    (path) => {
+      const { sent, presentation } = callFor({ stream: true }, { path, shown: 'qwen' })
+      expect(sent).toEqual({ model: 'Qwen-14B-Chat', stream: true })
+      expect(presentation).toMatchObject({ hidesIds: false, hidesUsage: false })
+    },
+  )
+
+  it('has thoughts said twice on chat alone, where the fleet says so (L41)', () => {
+    const twice = (reasoningField: 'reasoning' | 'both', path: string) =>
+      callFor({}, { path, pool: { reasoningField } }).presentation.reasoningTwice
+    expect(twice('both', '/v1/chat/completions')).toBe(true)
+    expect(twice('reasoning', '/v1/chat/completions')).toBe(false)
+    expect(twice('both', '/v1/responses')).toBe(false)
+  })
+
+  it("has none of the tenant's headers but the trace and Anthropic's own", () => {
     const { headers } = callFor(
       {},
       {
-        traceparent: '00-a-b-01',
-        tracestate: 'x=1',
-        authorization: 'Bearer psk_secret',
-        'x-api-key': 'psk_secret',
-        cookie: 'a=b',
-        'x-data-parallel-rank': '3',
-        'x-vllm-priority': '-10',
-        'x-session-id': 's',
-        'x-request-id': 'theirs',
-        'x-penstock-node-key': 'guess',
-        'cf-connecting-ip': '1.2.3.4',
-        'content-type': 'application/vnd.x+json',
+        headers: {
+          traceparent: '00-a-b-01',
+          tracestate: 'x=1',
+          authorization: 'Bearer psk_secret',
+          'x-api-key': 'psk_secret',
+          cookie: 'a=b',
+          'x-data-parallel-rank': '3',
+          'x-vllm-priority': '-10',
+          'x-session-id': 's',
+          'x-request-id': 'theirs',
+          'x-penstock-node-key': 'guess',
+          'cf-connecting-ip': '1.2.3.4',
+          'content-type': 'application/vnd.x+json',
+          'anthropic-version': '2023-06-01',
+          'anthropic-beta': 'x',
+        },
       },
     )
     expect(headers).toEqual({
@@ -84,6 +199,8 @@ describe("vLLM's copy of a call", () => {
       'x-request-id': 'req_1',
       traceparent: '00-a-b-01',
       tracestate: 'x=1',
+      'anthropic-version': '2023-06-01',
+      'anthropic-beta': 'x',
     })
   })
 })

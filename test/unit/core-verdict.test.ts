@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { judge, judgeFrame } from '../../worker/forward/verdict.ts'
-import { recorded } from './core-builders.ts'
+import { failureOf, judge, judgeFrame } from '../../worker/forward/verdict.ts'
+import { chunk, recorded, sse } from './core-builders.ts'
 
 const NAMING = { servedAs: 'tiny', model: 'qwen' }
 const vllm = (
@@ -181,5 +181,79 @@ describe('an error inside a 200 stream', () => {
     { frame: { error: { message: 'Who', code: 401 } }, kind: 'fault', why: 'the key is ours' },
   ])('is a $kind when $why', ({ frame, kind }) => {
     expect(judgeFrame(frame, NAMING).kind).toBe(kind)
+  })
+})
+
+describe('an error in the shapes of the other endpoints', () => {
+  it.each([
+    {
+      frame: { type: 'error', error: { type: 'invalid_request_error', message: 'x' } },
+      kind: 'rejection',
+      message: 'x',
+      why: "Anthropic's shape has a word in place of the status, and this one is the tenant's",
+    },
+    {
+      frame: { type: 'error', error: { type: 'overloaded_error', message: 'x' } },
+      kind: 'fault',
+      message: 'x',
+      why: 'this word is not',
+    },
+    {
+      frame: { type: 'error', code: 'BadRequestError', message: 'x' },
+      kind: 'rejection',
+      message: 'x',
+      why: "the event's type is not the error's",
+    },
+    {
+      frame: { error: { type: 'NotImplementedError', message: 'x' } },
+      kind: 'rejection',
+      message: 'x',
+      why: 'the word stands in for the code that is missing',
+    },
+    {
+      frame: { error: { type: 'BadRequestError', message: 'x', code: 500 } },
+      kind: 'fault',
+      message: 'x',
+      why: 'a code says more than a word',
+    },
+    {
+      frame: { type: 'response.failed', response: { error: { code: 400, message: 'x' } } },
+      kind: 'rejection',
+      message: 'x',
+      why: 'it stands within the response',
+    },
+    {
+      frame: { type: 'server_error', message: 'x', code: null },
+      kind: 'fault',
+      message: 'x',
+      why: 'all of the frame is the error',
+    },
+  ])('is a $kind: $why', ({ frame, kind, message }) => {
+    expect(judgeFrame(frame, NAMING)).toMatchObject({ kind, message })
+  })
+})
+
+describe('what is told of an answer that broke off (L29)', () => {
+  const failed = sse({ error: { message: '`tiny` broke in /opt/x/y.py', code: 500 } })
+  const aborted = sse(chunk({}, { finish_reason: 'abort' }))
+
+  it.each([
+    { ending: 'truncated', withheld: null, code: 'upstream_failed', says: /connection .* lost/ },
+    { ending: 'timed-out', withheld: null, code: 'upstream_timeout', says: /stopped sending/ },
+    { ending: 'upstream-failed', withheld: failed, code: 'upstream_failed', says: /gave up/ },
+    { ending: 'upstream-failed', withheld: failed, code: 'upstream_failed', says: /`qwen` broke/ },
+    { ending: 'upstream-failed', withheld: sse('x'), code: 'upstream_failed', says: /gave up/ },
+    {
+      ending: 'upstream-failed',
+      withheld: aborted,
+      code: 'upstream_failed',
+      says: /incomplete\.$/,
+    },
+  ] as const)('is $code where it is $ending: $says', ({ ending, withheld, code, says }) => {
+    const failure = failureOf(ending, withheld, NAMING)
+    expect(failure).toMatchObject({ type: 'server_error', param: null, code })
+    expect(failure.message).toMatch(says)
+    expect(failure.message).toContain('incomplete')
+    expect(failure.message).not.toMatch(/tiny|opt/)
   })
 })

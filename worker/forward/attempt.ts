@@ -1,32 +1,42 @@
 import type { Ending } from '../../durable-objects/pool/contract.ts'
+import type { Route } from '../routing/resolve.ts'
 import type { ForwardDeps, Order } from './order.ts'
-import { collect, openStream, readWhole, type Opened, type Reading, type Whole } from './open.ts'
+import { collect, openStream, readWhole, type Opened, type Whole } from './open.ts'
+import type { Presentation } from './edits.ts'
 import { relay } from './relay.ts'
 import type { Slot } from './slot.ts'
 import { send, type UpstreamCall } from './upstream.ts'
-import type { Fault, Rejection } from './verdict.ts'
+import type { Usage } from './usage.ts'
+import type { Fault, Naming, Rejection } from './verdict.ts'
 import { Watchdog } from './watchdog.ts'
+import { Witness } from './witness.ts'
 
 /**
  * One try on one instance: its abort signal, its watchdog, its settlement. Lives as long as its
  * stream, and so keeps nothing of the request's body.
  */
 export class Attempt {
-  readonly #order: Pick<Order, 'endpoint' | 'route' | 'signal'>
+  readonly #order: Pick<Order, 'endpoint' | 'signal' | 'promptEstimate'>
+  readonly #naming: Naming
   readonly #deps: ForwardDeps
   readonly #slot: Slot
   readonly #abort = new AbortController()
   readonly #watchdog: Watchdog
+  readonly #witness: Witness | null
   readonly #onTenantLeft = (): void => this.#abort.abort()
   readonly #sentAt: number
   #contentAt: number | null = null
+  /** The tenant has it, or will. */
+  #committed = false
 
-  constructor(order: Order, deps: ForwardDeps, slot: Slot) {
-    const { endpoint, route, signal, deadline } = order
-    this.#order = { endpoint, route, signal }
+  constructor(order: Order, route: Route, deps: ForwardDeps, slot: Slot) {
+    const { endpoint, signal, deadline, promptEstimate } = order
+    this.#order = { endpoint, signal, promptEstimate }
+    this.#naming = { servedAs: route.pool.servedAs, model: route.shown }
     this.#deps = deps
     this.#slot = slot
     this.#sentAt = deps.now()
+    this.#witness = endpoint.dialect && new Witness(endpoint.dialect)
     this.#watchdog = new Watchdog(route.pool.timeouts, deadline, {
       now: deps.now,
       onExpiry: () => this.#abort.abort(),
@@ -53,20 +63,26 @@ export class Attempt {
     upstream: UpstreamCall,
     wantsStream: boolean,
   ): Promise<Opened | Whole | Rejection | Fault> {
-    const { endpoint, route } = this.#order
+    const { endpoint } = this.#order
+    const { dialect } = endpoint
     const { target } = this.#slot
-    const naming = { servedAs: route.pool.servedAs, model: route.model.name }
-    const reading: Reading = { endpoint, naming, watchdog: this.#watchdog }
+    const { presentation } = upstream
+    const reading = { naming: this.#naming, presentation, watchdog: this.#watchdog, endpoint }
     // A site's Nginx and the tunnel keep no silent line open longer than the first byte may take.
     if (!upstream.streamed && target.site === null) this.#watchdog.waitForWhole()
     let answered = false
     try {
       const response = await send(target, upstream, { ...this.#deps, signal: this.#abort.signal })
       answered = true
-      if (!upstream.streamed) return await readWhole(response, reading)
-      if (!wantsStream) return await collect(response, reading, upstream.asked)
-      const outcome = await openStream(response, reading)
-      if (outcome.kind === 'opened') this.#contentAt = this.#deps.now()
+      if (!upstream.streamed || !dialect || !this.#witness)
+        return await readWhole(response, reading)
+      const streamReading = { ...reading, dialect, witness: this.#witness }
+      if (!wantsStream) return await collect(response, streamReading, upstream.asked)
+      const outcome = await openStream(response, streamReading)
+      if (outcome.kind === 'opened') {
+        this.#contentAt = this.#deps.now()
+        this.#committed = true
+      }
       return outcome
     } catch (cause) {
       const { expired } = this.#watchdog
@@ -75,24 +91,37 @@ export class Attempt {
     }
   }
 
-  /** Commits: from here on the answer is this instance's, whatever becomes of it. */
-  stream(opened: Opened): Response {
-    const { readable, writable } = new IdentityTransformStream()
-    const finished = relay({
+  /**
+   * Commits: from here on the answer is this instance's, whatever becomes of it.
+   * @returns when the tenant's side is over; never rejects
+   */
+  async carry(
+    opened: Opened,
+    presentation: Presentation,
+    tenant: WritableStream<Uint8Array>,
+    epilogue: () => string,
+  ): Promise<void> {
+    const { dialect } = this.#order.endpoint
+    if (!dialect || !this.#witness) throw new TypeError('this endpoint has no streams')
+    await relay({
       opened,
-      tenant: writable,
+      dialect,
+      presentation,
+      naming: this.#naming,
+      witness: this.#witness,
+      tenant,
       tenantLeft: () => this.#tenantLeft,
       abortUpstream: () => this.#abort.abort(),
       watchdog: this.#watchdog,
-      onUpstreamEnd: ({ ending, usage }) => this.settle(ending, usage),
+      onUpstreamEnd: (ending) => this.settle(ending),
+      epilogue,
     })
-    this.#deps.defer(finished)
-    return new Response(readable, { headers: STREAM_HEADERS })
   }
 
-  /** Gives the slot back, once, with how it went. Nobody waits for it. */
-  settle(ending: Ending, usage: Whole['usage'] = null): void {
+  /** Gives the slot back, once, with how it went and what it used. Nobody waits for it. */
+  settle(ending: Ending, whole: Whole | null = null): void {
     const now = this.#deps.now()
+    const usage = this.#usage(ending, whole)
     this.#watchdog.stop()
     this.#order.signal.removeEventListener('abort', this.#onTenantLeft)
     if (ending !== 'done') this.#abort.abort() // nothing upstream outlives its lease
@@ -102,14 +131,25 @@ export class Attempt {
       durationMs: now - this.#sentAt,
       promptTokens: usage?.prompt ?? null,
       completionTokens: usage?.completion ?? null,
+      cachedTokens: usage?.cached ?? null,
+      counted: usage?.counted ?? null,
     })
     this.#deps.defer(released)
   }
-}
 
-/** `no-transform` keeps Cloudflare, and `x-accel-buffering` a tenant's own Nginx, from holding frames (L21). */
-const STREAM_HEADERS = {
-  'content-type': 'text/event-stream; charset=utf-8',
-  'cache-control': 'no-cache, no-transform',
-  'x-accel-buffering': 'no',
+  /** Known from the answer, else from what was seen of it, else guessed where there was work (L30). */
+  #usage(ending: Ending, whole: Whole | null): Usage | null {
+    const { prompt = null, completion = null, cached = null } = whole?.tokens ?? {}
+    if (prompt !== null && completion !== null) {
+      return { prompt, completion, cached, counted: 'reported' }
+    }
+    const { promptEstimate } = this.#order
+    // What nobody gets, nobody pays for: an attempt that was given up for another one.
+    const isTenants = this.#committed || whole !== null || ending === 'client-left'
+    if (!isTenants) return null
+    const seen = this.#witness?.usage(promptEstimate) ?? null
+    if (seen || ending !== 'client-left') return seen
+    // He left during the prefill: how far it had come, nobody can say.
+    return { prompt: promptEstimate, completion: 0, cached: null, counted: 'estimate' }
+  }
 }

@@ -1,67 +1,158 @@
 import { Refusal } from '../refusal.ts'
+import type { Route } from '../routing/resolve.ts'
 import { Attempt } from './attempt.ts'
+import type { Presentation } from './edits.ts'
+import type { Opened, Whole } from './open.ts'
 import type { Failure, ForwardDeps, Order } from './order.ts'
-import { takeSlot } from './slots.ts'
-import { upstreamCall } from './upstream.ts'
+import { StaleRoute, takeSlot } from './slots.ts'
+import type { UpstreamCall } from './upstream.ts'
 import type { Rejection } from './verdict.ts'
 
+/** What a request comes to: a stream that has begun, a whole answer, or the instance's own no. */
+export type Answer =
+  | {
+      readonly kind: 'stream'
+      readonly attempt: Attempt
+      readonly opened: Opened
+      readonly presentation: Presentation
+    }
+  | Whole
+  | Rejection
+
+/** Times the routes may turn out stale within one request; each is an `apply` that overtook it. */
+const STALE_TRIES = 3
+
 /**
- * Answers a request: take a slot, call that instance, hold the status until its first content, then
- * carry the stream. An instance that fails before that is left for another one.
+ * Answers a request: the model it asks for, then, where that has nobody to answer, the models to fall
+ * back to, all under one deadline.
  *
- * @throws Refusal when nobody could answer; StaleRoute when the route must be resolved anew
+ * @param onGrant called with the route of every slot that is granted
+ * @throws Refusal when nobody could answer: what the model asked for had to say
  */
-export async function forward(order: Order, deps: ForwardDeps): Promise<Response> {
-  const { route, receipt } = order
-  const upstream = upstreamCall(order.endpoint, order.call, {
-    servedAs: route.pool.servedAs,
-    requestId: receipt.requestId,
-    headers: order.headers,
-  })
-  const failed: Failure[] = []
+export async function forward(
+  order: Order,
+  deps: ForwardDeps,
+  onGrant: (route: Route) => void = () => {},
+): Promise<Answer> {
+  let { routes } = order
+  let refusal: Refusal | null = null
+  let failed: Failure[] = []
+  let renewals = 0
+  /** What was tried in vain, for the receipt. */
+  const missed: string[] = []
+
+  for (let leg = 0; leg < routes.length;) {
+    const route = routes[leg]
+    if (!route) break
+    try {
+      const answer = await askPool(route, { order, deps, failed, missed, onGrant })
+      // A fallback's no is nothing to one who never asked for it.
+      if (!(answer instanceof Refusal) && (leg === 0 || answer.kind !== 'rejection')) return answer
+      if (answer instanceof Refusal) refusal ??= answer
+      missed.push(`${route.model.name}: ${answer.code}`)
+      if (refusal?.final || deps.now() >= order.deadline) break
+      failed = []
+      leg++
+    } catch (error) {
+      if (!(error instanceof StaleRoute)) throw error
+      if (renewals++ === STALE_TRIES) throw fleetInFlux()
+      routes = await order.renew(error.version) // and on from the same place
+    }
+  }
+  order.receipt.reason = missed.join('; ')
+  throw refusal ?? fleetInFlux()
+}
+
+interface Search {
+  readonly order: Order
+  readonly deps: ForwardDeps
+  /** Attempts in this pool so far. */
+  readonly failed: Failure[]
+  readonly missed: string[]
+  readonly onGrant: (route: Route) => void
+}
+
+/**
+ * Takes a slot, calls that instance, holds the status until its first content. An instance that fails
+ * before that is left for another one, at most `attempts` times.
+ *
+ * @returns a refusal when this pool could not answer
+ * @throws Refusal when the tenant may not ask, or the request itself is at fault; StaleRoute
+ */
+async function askPool(
+  route: Route,
+  { order, deps, failed, missed, onGrant }: Search,
+): Promise<Answer | Refusal> {
+  const { receipt, stream } = order
+  const upstream = callFor(route, order)
+  if (upstream instanceof Refusal) return upstream
 
   while (failed.length < route.pool.attempts && deps.now() < order.deadline) {
-    const slot = await takeSlot(order, deps, failed)
-    if (!slot) break
+    const slot = await takeSlot({ ...order, route }, deps, failed)
+    if (slot instanceof Refusal) return slot
+    if (slot === null) break
+    onGrant(route)
+    receipt.removed = upstream.removed ?? []
     receipt.instance = slot.target.instance
-    receipt.reason = slot.reason
-    receipt.attempts = failed.length + 1
+    receipt.reason = [slot.reason, ...missed].join('; ')
+    receipt.attempts = (receipt.attempts ?? 0) + 1
 
-    const attempt = new Attempt(order, deps, slot)
-    const outcome = await attempt.run(upstream, order.call.stream)
+    const attempt = new Attempt(order, route, deps, slot)
+    const outcome = await attempt.run(upstream, stream)
     switch (outcome.kind) {
       case 'opened':
-        return attempt.stream(outcome)
+        return { kind: 'stream', attempt, opened: outcome, presentation: upstream.presentation }
       case 'whole':
-        attempt.settle('done', outcome.usage)
-        return new Response(outcome.json, { headers: { 'content-type': 'application/json' } })
+        attempt.settle('done', outcome)
+        return outcome
       case 'rejection':
         attempt.settle('done')
-        return rejected(outcome)
+        return outcome
       case 'fault': {
         const ending = attempt.endingOf(outcome)
         attempt.settle(ending)
         if (ending === 'client-left') throw new Refusal('upstream_failed', 'The client left.')
-        deps.log(`${receipt.requestId} ${slot.target.instance}: ${outcome.reason}`)
-        failed.push({ ...outcome, instance: slot.target.instance, ending })
+        const { instance } = slot.target
+        deps.log(`${receipt.requestId} ${instance}: ${outcome.reason}`)
+        failed.push({ ...outcome, instance, ending })
+        missed.push(`${instance}: ${ending}`)
         // What was generated unseen until it was too late is not generated a second time.
-        if (ending === 'timed-out' && !upstream.streamed) throw nobodyCould(failed)
+        if (ending === 'timed-out' && !upstream.streamed)
+          return nobodyCould(failed, { final: true })
       }
     }
   }
-  throw nobodyCould(failed)
+  return nobodyCould(failed)
 }
 
-function rejected({ status, message, type, param, code }: Rejection): Response {
-  return Response.json({ error: { message, type, param, code } }, { status })
+/**
+ * @returns a refusal where a fallback does not take the request: too large for it, say
+ * @throws Refusal where the model that was asked for does not
+ */
+function callFor(route: Route, { routes: [asked], prepare }: Order): UpstreamCall | Refusal {
+  try {
+    return prepare(route)
+  } catch (error) {
+    const isFallback = route.model.name !== asked?.model.name
+    if (isFallback && error instanceof Refusal) return error
+    throw error
+  }
 }
 
-function nobodyCould(failed: readonly Failure[]): Refusal {
+/** @param final nothing else is to be tried either */
+function nobodyCould(failed: readonly Failure[], { final = false } = {}): Refusal {
   const last = failed.at(-1)
   const cause = failed.map(({ instance, reason }) => `${instance}: ${reason}`).join('; ')
   if (!last || last.ending === 'timed-out') {
-    return new Refusal('upstream_timeout', 'The model server did not answer in time.', { cause })
+    const message = 'The model server did not answer in time.'
+    return new Refusal('upstream_timeout', message, { cause, final })
   }
   const said = last.message ? ` It said: ${last.message}` : ''
-  return new Refusal('upstream_failed', `The model server failed to answer.${said}`, { cause })
+  const message = `The model server failed to answer.${said}`
+  return new Refusal('upstream_failed', message, { cause, final })
 }
+
+const fleetInFlux = (): Refusal =>
+  new Refusal('router_unavailable', 'The fleet is being changed just now. Try again.', {
+    headers: { 'retry-after': '1' },
+  })

@@ -1,46 +1,62 @@
-/**
- * One server-sent event: the data of an event, or null for a comment such as `: keep-alive`.
- * WHATWG HTML §9.2; vLLM sends one `data:` line a frame, ended by an empty line.
- */
-export type Frame = string | null
-
-const DECODER = new TextDecoder()
+const DECODER = new TextDecoder('utf-8', { fatal: false, ignoreBOM: true })
 const LF = 0x0a
 const CR = 0x0d
 const NOTHING = new Uint8Array(0)
 
 /**
- * Splits bytes into whole frames, holding back an unfinished one. Works on bytes, so a character cut
- * in two is never an issue. Each byte is looked at a constant number of times, however the network
- * cut the stream (L28).
+ * Splits bytes into whole frames (server-sent events, WHATWG HTML §9.2), each as its text, the empty
+ * line that ends it included. What is unfinished stays bytes, so a character cut in two is never an
+ * issue. Each byte is looked at a constant number of times, however the network cut the stream (L28).
  */
 export class FrameSplitter {
   /** Pieces of the unfinished frame, in order. */
   #pending: Uint8Array[] = []
 
-  push(bytes: Uint8Array): Frame[] {
-    const frames: Frame[] = []
-    let start = 0
-    for (let lf = bytes.indexOf(LF); lf !== -1; lf = bytes.indexOf(LF, lf + 1)) {
-      if (!this.#endsFrame(bytes, lf, start)) continue
-      frames.push(dataOf(DECODER.decode(this.#take(bytes.subarray(start, lf + 1)))))
-      start = lf + 1
+  /** @returns the frames that `bytes` complete; the array may be used again for other bytes */
+  push(bytes: Uint8Array): string[] {
+    const end = this.#lastEnd(bytes)
+    if (end === 0) {
+      if (bytes.byteLength > 0) this.#pending.push(bytes.slice())
+      return []
     }
-    if (start < bytes.byteLength) this.#pending.push(bytes.subarray(start))
-    return frames
+    const whole = joined([...this.#pending, bytes.subarray(0, end)])
+    this.#pending = end < bytes.byteLength ? [bytes.slice(end)] : []
+    return framesIn(DECODER.decode(whole))
+  }
+
+  /** What has come of a frame that is not whole yet. */
+  get rest(): Uint8Array {
+    return joined(this.#pending)
+  }
+
+  /** Whether something may be written here: never into half a frame (L29b). Empty lines are no frame. */
+  get atBoundary(): boolean {
+    return this.#pending.every((piece) => piece.every((byte) => byte === LF || byte === CR))
+  }
+
+  /** Where the last whole frame ends in `bytes`; 0 when none does. */
+  #lastEnd(bytes: Uint8Array): number {
+    for (
+      let lf = bytes.lastIndexOf(LF);
+      lf !== -1;
+      lf = lf > 0 ? bytes.lastIndexOf(LF, lf - 1) : -1
+    ) {
+      if (this.#endsFrame(bytes, lf)) return lf + 1
+    }
+    return 0
   }
 
   /** Whether the line feed at `lf` ends an empty line: right after another one, or after CR LF CR. */
-  #endsFrame(bytes: Uint8Array, lf: number, start: number): boolean {
-    const before = this.#at(bytes, lf - 1, start)
+  #endsFrame(bytes: Uint8Array, lf: number): boolean {
+    const before = this.#at(bytes, lf - 1)
     if (before === LF) return true
-    return before === CR && this.#at(bytes, lf - 2, start) === LF
+    return before === CR && this.#at(bytes, lf - 2) === LF
   }
 
-  /** The byte at an index of `bytes`, or, before the frame's part of it, of what is pending. */
-  #at(bytes: Uint8Array, index: number, start: number): number | undefined {
-    if (index >= start) return bytes[index]
-    let back = start - index
+  /** The byte at an index of `bytes`, or, before its beginning, of what is pending. */
+  #at(bytes: Uint8Array, index: number): number | undefined {
+    if (index >= 0) return bytes[index]
+    let back = -index
     for (let i = this.#pending.length - 1; i >= 0; i--) {
       const piece = this.#pending[i] ?? NOTHING
       if (back <= piece.byteLength) return piece[piece.byteLength - back]
@@ -48,14 +64,55 @@ export class FrameSplitter {
     }
     return undefined
   }
+}
 
-  /** The whole frame: what was pending, and its last piece. */
-  #take(last: Uint8Array): Uint8Array {
-    if (this.#pending.length === 0) return last
-    const pieces = [...this.#pending, last]
-    this.#pending = []
-    return joined(pieces)
+/** The frames of a text that ends with one. Neither kind of empty line is looked for twice in one place (L28). */
+function framesIn(text: string): string[] {
+  const frames: string[] = []
+  const lf = new Finder(text, '\n\n')
+  const crlf = new Finder(text, '\n\r\n')
+  for (let start = 0; start < text.length;) {
+    const end = Math.min(lf.endAfter(start), crlf.endAfter(start), text.length)
+    frames.push(text.slice(start, end))
+    start = end
   }
+  return frames
+}
+
+/** Finds a mark again and again, each time from further on. */
+class Finder {
+  readonly #text: string
+  readonly #mark: string
+  #found = -1
+
+  constructor(text: string, mark: string) {
+    this.#text = text
+    this.#mark = mark
+  }
+
+  /** Where the next mark at or after `from` ends; Infinity when there is none. */
+  endAfter(from: number): number {
+    if (this.#found < from) {
+      const at = this.#text.indexOf(this.#mark, from)
+      this.#found = at === -1 ? Infinity : at
+    }
+    return this.#found + this.#mark.length
+  }
+}
+
+/** Whether a frame has data; a comment such as `: keep-alive` proves that the line is open, not that the engine works. */
+export const carriesData = (frame: string): boolean =>
+  frame.startsWith('data:') || frame.includes('\ndata:')
+
+/** The data of one frame's lines, joined as the standard says; null when it has none. */
+export function dataOf(frame: string): string | null {
+  let data: string | null = null
+  for (const line of frame.split(/\r?\n/)) {
+    if (!line.startsWith('data:')) continue
+    const value = line.slice(line[5] === ' ' ? 6 : 5)
+    data = data === null ? value : `${data}\n${value}`
+  }
+  return data
 }
 
 /** One array of several. */
@@ -69,15 +126,4 @@ export function joined(pieces: readonly Uint8Array[]): Uint8Array {
     at += piece.byteLength
   }
   return whole
-}
-
-/** The data of one frame's lines, joined as the standard says; null when it has none. */
-export function dataOf(frame: string): Frame {
-  let data: string | null = null
-  for (const line of frame.split(/\r?\n/)) {
-    if (!line.startsWith('data:')) continue
-    const value = line.slice(line[5] === ' ' ? 6 : 5)
-    data = data === null ? value : `${data}\n${value}`
-  }
-  return data
 }

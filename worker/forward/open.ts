@@ -1,30 +1,47 @@
-import { END, type Endpoint } from '../ingress/endpoints.ts'
+import { END, type Dialect, type Tokens } from '../dialects/dialect.ts'
+import { usageOfAnswer } from '../dialects/usage.ts'
+import type { Endpoint } from '../ingress/endpoints.ts'
 import { parseObject, type Json } from '../json.ts'
-import { FrameSplitter } from './frames.ts'
+import { editedWhole, presented, type Presentation } from './edits.ts'
+import { dataOf, FrameSplitter } from './frames.ts'
 import { judge, judgeFrame, type Fault, type Naming, type Rejection } from './verdict.ts'
-import { usageOf, type Usage } from './usage.ts'
 import type { Watchdog } from './watchdog.ts'
+import type { Witness } from './witness.ts'
 
 /** A stream whose first content is in hand: from here on there is no other instance. */
 export interface Opened {
   readonly kind: 'opened'
-  /** Everything read so far, content included; nothing of it has been sent yet. */
-  readonly held: readonly Uint8Array[]
+  /** The frames up to the first content; witnessed, but nothing of it has been sent yet. */
+  readonly held: readonly string[]
+  /** The data frames of `held`, parsed. */
+  readonly opening: readonly Json[]
+  /** Frames that came in one piece with the first content. */
+  readonly ahead: readonly string[]
+  /** Has the beginning of a frame that is not whole yet. */
+  readonly splitter: FrameSplitter
   /** The rest, unlocked. */
   readonly rest: ReadableStream<Uint8Array>
 }
 
-/** A whole answer in hand, as JSON text. */
+/** A whole answer in hand. */
 export interface Whole {
   readonly kind: 'whole'
-  readonly json: string
-  readonly usage: Usage | null
+  readonly body: string | ArrayBuffer
+  readonly contentType: string
+  /** What it says it used. */
+  readonly tokens: Tokens | null
 }
 
 export interface Reading {
   readonly endpoint: Endpoint
   readonly naming: Naming
+  readonly presentation: Presentation
   readonly watchdog: Watchdog
+}
+
+export interface StreamReading extends Reading {
+  readonly dialect: Dialect
+  readonly witness: Witness
 }
 
 /**
@@ -34,31 +51,58 @@ export interface Reading {
  */
 export async function openStream(
   response: Response,
-  { endpoint, naming, watchdog }: Reading,
+  reading: StreamReading,
 ): Promise<Opened | Rejection | Fault> {
-  const notStream = await checkStream(response, naming)
+  const notStream = await checkStream(response, reading.naming)
   if (notStream) return notStream
   if (!response.body) return fault('an empty body')
 
   const splitter = new FrameSplitter()
-  const held: Uint8Array[] = []
+  const held: string[] = []
+  const opening: Json[] = []
   const reader = response.body.getReader()
   for (let read = await reader.read(); !read.done; read = await reader.read()) {
-    held.push(read.value)
-    for (const data of splitter.push(read.value)) {
-      if (data === null) continue
-      watchdog.heard()
-      const found = opening(data, endpoint, naming)
+    const frames = splitter.push(read.value)
+    for (const [at, frame] of frames.entries()) {
+      held.push(frame)
+      if (!reading.witness.see(frame)) continue
+      reading.watchdog.heard()
+      const found = openingOf(frame, reading, opening)
+      if (found === 'nothing') continue
       if (found === 'content') {
         reader.releaseLock()
-        return { kind: 'opened', held, rest: response.body }
+        const ahead = frames.slice(at + 1)
+        return { kind: 'opened', held, opening, ahead, splitter, rest: response.body }
       }
-      if (found === 'nothing') continue
       await readOut(reader)
       return found
     }
   }
   return fault('the stream ended before any content')
+}
+
+function openingOf(
+  frame: string,
+  { dialect, naming }: StreamReading,
+  opening: Json[],
+): 'content' | 'nothing' | Rejection | Fault {
+  const data = dataOf(frame)
+  if (data === END) return fault('the stream ended before any content')
+  const said = parseObject(data ?? '')
+  if (!said) return fault('a frame that is not JSON')
+  opening.push(said)
+  const meaning = dialect.meaning(said)
+  switch (meaning) {
+    case 'content':
+    case 'end': // an answer may be empty
+      return 'content'
+    case 'nothing':
+      return 'nothing'
+    case 'error':
+      return judgeFrame(said, naming)
+    case 'aborted':
+      return ABORTED
+  }
 }
 
 /**
@@ -67,37 +111,86 @@ export async function openStream(
  */
 export async function collect(
   response: Response,
-  { endpoint, naming, watchdog }: Reading,
+  { dialect, witness, naming, presentation, watchdog }: StreamReading,
   request: Json,
 ): Promise<Whole | Rejection | Fault> {
   const notStream = await checkStream(response, naming)
   if (notStream) return notStream
-
   if (!response.body) return fault('an empty body')
 
   const splitter = new FrameSplitter()
   const frames: Json[] = []
+  let bytes = 0
   const reader = response.body.getReader()
   for (let read = await reader.read(); !read.done; read = await reader.read()) {
-    for (const data of splitter.push(read.value)) {
-      if (data === null) continue
+    bytes += read.value.byteLength
+    if (bytes > MOST_COLLECTED_BYTES) {
+      void reader.cancel().catch(() => undefined)
+      return TOO_LONG
+    }
+    for (const frame of splitter.push(read.value)) {
+      if (!witness.see(frame)) continue
       watchdog.heard()
-      if (data === END) {
-        await readOut(reader)
-        return whole(endpoint.assemble(frames, request))
+      const data = dataOf(frame)
+      const said = data === END ? null : parseObject(data ?? '')
+      if (said) frames.push(said)
+      else if (data !== END) return fault('a frame that is not JSON')
+
+      if (witness.proof === 'cut') continue
+      await readOut(reader)
+      if (witness.proof === 'aborted') return ABORTED
+      if (witness.proof === 'failed') return judgeFrame(said ?? {}, naming)
+      const body = dialect.assemble?.(frames, request)
+      if (!body) return fault('the stream ended without a finish_reason')
+      return {
+        kind: 'whole',
+        body: JSON.stringify(presented(body, presentation)),
+        contentType: JSON_TYPE,
+        tokens: usageOfAnswer(body),
       }
-      const frame = parseObject(data)
-      if (!frame) return fault('a frame that is not JSON')
-      const meaning = endpoint.meaning(frame)
-      if (meaning === 'error' || meaning === 'aborted') {
-        await readOut(reader)
-        return meaning === 'error' ? judgeFrame(frame, naming) : ABORTED
-      }
-      frames.push(frame)
     }
   }
   return fault('the stream ended early')
 }
+
+/** For what a stream cannot carry: vLLM's own answer, the model's name put right. */
+export async function readWhole(
+  response: Response,
+  { endpoint, naming, presentation }: Reading,
+): Promise<Whole | Rejection | Fault> {
+  if (response.status !== 200) return judge(response.status, await response.text(), naming)
+  const contentType = response.headers.get('content-type') ?? ''
+  const mayBeText = endpoint.dialect === null || endpoint.dialect.assemble === null
+  if (mayBeText && OPAQUE.test(contentType)) {
+    // Subtitles and plain text of a transcription; embeddings as bytes. There is no name in them.
+    return { kind: 'whole', body: await response.arrayBuffer(), contentType, tokens: null }
+  }
+  const text = await response.text()
+  const parsed = parseObject(text)
+  if (!parsed) return fault('a 200 that is not JSON')
+  return {
+    kind: 'whole',
+    body: editedWhole(text, parsed, presentation),
+    contentType: JSON_TYPE,
+    tokens: usageOfAnswer(parsed),
+  }
+}
+
+/** Parsed frames take some five times their text, and an isolate has 128 MB for all of its requests. */
+const MOST_COLLECTED_BYTES = 8 * 1024 ** 2
+
+const TOO_LONG: Rejection = {
+  kind: 'rejection',
+  status: 400,
+  message: 'The answer is too long to be given in one piece. Ask for it with "stream": true.',
+  type: 'invalid_request_error',
+  param: 'stream',
+  code: 'unsupported_value',
+}
+
+const JSON_TYPE = 'application/json'
+/** HTML is never an answer: a proxy on the way made it (L35). */
+const OPAQUE = /^(?:text\/(?:plain|vtt|srt)|application\/(?:octet-stream|x-subrip))\b/i
 
 /** How long the end of a body may take after its last word, in milliseconds. */
 const READ_OUT_MS = 500
@@ -106,7 +199,7 @@ const READ_OUT_MS = 500
  * Reads past the end mark, or past an error, to the body's own end: left early, a body takes its
  * connection with it; never left, it stays open.
  */
-async function readOut(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<void> {
+export async function readOut(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<void> {
   const giveUp = setTimeout(() => void reader.cancel().catch(() => undefined), READ_OUT_MS)
   try {
     while (!(await reader.read()).done);
@@ -114,18 +207,6 @@ async function readOut(reader: ReadableStreamDefaultReader<Uint8Array>): Promise
     // What was to be known is known already.
   }
   clearTimeout(giveUp)
-}
-
-/** For what a stream cannot carry: vLLM's own JSON, passed as it is. */
-export async function readWhole(
-  response: Response,
-  { naming }: Pick<Reading, 'naming'>,
-): Promise<Whole | Rejection | Fault> {
-  const text = await response.text()
-  if (response.status !== 200) return judge(response.status, text, naming)
-  const body = parseObject(text)
-  if (!body) return fault('a 200 that is not JSON')
-  return { kind: 'whole', json: text, usage: usageOf(body) }
 }
 
 /** Anything but a 200 event stream is no stream: an error, or a page made on the way. */
@@ -137,33 +218,5 @@ async function checkStream(response: Response, naming: Naming): Promise<Rejectio
   return fault(`a 200 of type ${type || 'none'} where a stream was asked for`)
 }
 
-function opening(
-  data: string,
-  endpoint: Endpoint,
-  naming: Naming,
-): 'content' | 'nothing' | Rejection | Fault {
-  if (data === END) return fault('the stream ended before any content')
-  const frame = parseObject(data)
-  if (!frame) return fault('a frame that is not JSON')
-  const meaning = endpoint.meaning(frame)
-  switch (meaning) {
-    case 'content':
-    case 'nothing':
-      return meaning
-    case 'error':
-      return judgeFrame(frame, naming)
-    case 'aborted':
-      return ABORTED
-  }
-}
-
 const fault = (reason: string): Fault => ({ kind: 'fault', reason, message: null })
 const ABORTED = fault('the engine aborted the request')
-
-/** Every choice must say why it ended: an end mark alone proves nothing about them. */
-function whole(body: Json): Whole | Fault {
-  const choices: readonly unknown[] = Array.isArray(body['choices']) ? body['choices'] : []
-  const ended = choices.every((choice) => (choice as Json)['finish_reason'] !== null)
-  if (choices.length === 0 || !ended) return fault('the stream ended without a finish_reason')
-  return { kind: 'whole', json: JSON.stringify(body), usage: usageOf(body) }
-}

@@ -1,159 +1,122 @@
 import type { Ending } from '../../durable-objects/pool/contract.ts'
-import { errorBody } from '../refusal.ts'
-import { joined } from './frames.ts'
+import type { Dialect } from '../dialects/dialect.ts'
+import { editing, type Edit, type Presentation } from './edits.ts'
+import { carryEdited } from './edited.ts'
+import { carryNative } from './native.ts'
 import type { Opened } from './open.ts'
-import { Tail, type LastWords, type Proof } from './tail.ts'
+import { failureOf } from './verdict.ts'
+import type { Naming } from './verdict.ts'
 import type { Watchdog } from './watchdog.ts'
-
-/** How a relayed stream ended, and what its last frames said. */
-export interface Relayed {
-  readonly ending: Ending
-  readonly usage: LastWords['usage']
-}
+import type { Witness } from './witness.ts'
 
 export interface RelayOptions {
   readonly opened: Opened
-  /** Where the tenant reads. */
+  readonly dialect: Dialect
+  readonly presentation: Presentation
+  readonly naming: Naming
+  readonly witness: Witness
+  /** Where the tenant reads. Nothing but whole frames and comments has been written to it. */
   readonly tenant: WritableStream<Uint8Array>
   /** True once the tenant has left. */
   readonly tenantLeft: () => boolean
   readonly abortUpstream: () => void
   readonly watchdog: Watchdog
   /** Called once, when the instance has nothing more to do: its slot is free, even if the tenant reads on. */
-  readonly onUpstreamEnd: (relayed: Relayed) => void
+  readonly onUpstreamEnd: (ending: Ending) => void
+  /** A comment line to end a whole stream with; '' for none. */
+  readonly epilogue: () => string
 }
 
-/** Room for one look at what has gone by: enough for a second of most streams; a busy one gets more. */
-const SMALL_BYTES = 4 * 1024
-const LARGE_BYTES = 32 * 1024
+/** What carries the frames after those that were held, natively or edited. */
+export interface Carriage {
+  /** The tenant's side, between two writers. */
+  readonly tenant: WritableStream<Uint8Array>
+  readonly opened: Opened
+  /** For what was read by hand. */
+  readonly edit: Edit
+  readonly witness: Witness
+  readonly watchdog: Watchdog
+  readonly abortUpstream: () => void
+}
+
+export interface Carried {
+  /** Resolves when the instance has nothing more to do. Never rejects. */
+  readonly upstreamEnd: Promise<void>
+  /** Resolves when all that came has been handed to the tenant, or cannot be. Never rejects. */
+  readonly handedOver: Promise<void>
+  /** Whether what the tenant has got so far ends with a whole frame. Asked when both are over. */
+  readonly atBoundary: () => boolean
+  /** The frame in which the engine said that it failed, where it was held back. */
+  readonly withheld: () => string | null
+}
+
+const ENCODER = new TextEncoder()
 
 /**
- * Carries a stream to the tenant, once its first content is in hand.
- *
- * No byte changes, so none enters JavaScript on its way: the runtime pipes one branch of a tee to
- * the tenant by itself, and the other branch is emptied when the watchdog looks, about once a
- * second, to see how the stream is doing and, at last, how it ended. What is dear is entering the
- * isolate for every chunk; `npm run bench` says what this costs beside a bare pass-through.
- *
- * The order of the branches matters: only the second one of workerd's tee buffers exact copies.
+ * Carries a stream to the tenant, once its first content is in hand: by the runtime alone where
+ * nothing of it must change (`native.ts`), frame by frame where something must (`edited.ts`). Either
+ * way every frame is witnessed, and every ending says what it is.
  *
  * @returns when the tenant's side is over as well; never rejects, because every ending is an answer
  */
 export async function relay(options: RelayOptions): Promise<void> {
-  const { opened, tenant, tenantLeft, abortUpstream, watchdog, onUpstreamEnd } = options
-  const tail = new Tail()
-  const [piped, watched] = opened.rest.tee()
-  const drain = drainInto(tail, watched, watchdog)
-  watchdog.alongside(() => void drain.some())
+  const { opened, dialect, presentation, witness, tenant, tenantLeft, watchdog } = options
+  const { held, rest } = editing(dialect, presentation, opened.opening)
+  const carriage: Carriage = {
+    tenant,
+    opened,
+    edit: rest ?? held,
+    witness,
+    watchdog,
+    abortUpstream: options.abortUpstream,
+  }
+  // An engine that has failed already is not passed on as it is, as long as that can be helped.
+  const failing = opened.ahead.some((frame) => dialect.notable(frame))
+  const carried = rest === null && !failing ? carryNative(carriage) : carryEdited(carriage)
 
-  const piping = pipe(opened.held, piped, tenant, tail)
-  // Whichever is first: usually the pipe; a tenant who reads slowly is behind what has been drained.
-  const broken = (await Promise.race([piping, drain.end])) === 'broken'
-  if (broken) abortUpstream() // before the drain below, which would else read a running stream to its end
-  await drain.all()
+  await carried.upstreamEnd
+  const ending = endingOf(witness, tenantLeft(), watchdog)
+  options.onUpstreamEnd(ending)
 
-  const { proof, usage } = tail.read()
-  const ending = endingOf(proof, tenantLeft(), watchdog)
-  onUpstreamEnd({ ending, usage })
-
-  await piping
-  if (!tenantLeft()) await finish(tenant, ending, tail)
+  await carried.handedOver
+  if (!tenantLeft()) await finish(ending, carried, options)
 }
 
-function endingOf(proof: Proof, tenantLeft: boolean, { expired }: Watchdog): Ending {
+function endingOf({ proof }: Witness, tenantLeft: boolean, { expired }: Watchdog): Ending {
   // What the instance has proven counts, also for a tenant who left with the last word in his hands.
   if (proof === 'whole') return 'done'
-  if (proof === 'failed') return 'upstream-failed'
+  if (proof === 'failed' || proof === 'aborted') return 'upstream-failed'
   if (tenantLeft) return 'client-left'
   return expired === null ? 'truncated' : 'timed-out'
 }
 
-/** Sends what was read by hand, in one piece, and lets the runtime carry the rest. Never rejects. */
-async function pipe(
-  held: readonly Uint8Array[],
-  rest: ReadableStream<Uint8Array>,
-  tenant: WritableStream<Uint8Array>,
-  tail: Tail,
-): Promise<'over' | 'broken'> {
-  const bytes = joined(held)
-  tail.push(bytes)
-  const writer = tenant.getWriter()
-  try {
-    await writer.write(bytes)
-    writer.releaseLock()
-    await rest.pipeTo(tenant, { preventClose: true, preventAbort: true, preventCancel: true })
-    return 'over'
-  } catch {
-    // Upstream broke, the watchdog ended it, or the tenant left: the tail and two flags tell which.
-    writer.releaseLock()
-    return 'broken'
-  }
-}
-
 /**
- * Ends the tenant's stream so that a cut cannot be taken for the end: an error frame, which OpenAI's
- * SDKs throw, where the last frame is whole; after half a frame nothing can be said any more (it
- * would garble what came before), and the connection is broken instead.
+ * Ends the tenant's stream so that a cut cannot be taken for the end: an error frame, which the SDKs
+ * throw, where the last frame is whole; after half a frame nothing can be said any more (it would
+ * garble what came before), and the connection is broken instead.
  */
 async function finish(
-  tenant: WritableStream<Uint8Array>,
   ending: Ending,
-  tail: Tail,
+  { atBoundary, withheld }: Carried,
+  { tenant, dialect, witness, naming, epilogue }: RelayOptions,
 ): Promise<void> {
+  const write = (text: string): Promise<void> => writer.write(ENCODER.encode(text))
+  const writer = tenant.getWriter()
   try {
-    const writer = tenant.getWriter()
-    if (ending === 'done' || ending === 'upstream-failed') return await writer.close()
-    if (!tail.atBoundary) return await writer.abort(new Error('cut inside a frame'))
-    await writer.write(errorFrame(ending))
+    if (ending === 'done') {
+      const comment = epilogue()
+      if (comment !== '') await write(comment)
+      return await writer.close()
+    }
+    const frame = withheld()
+    // The engine's own error frame has gone out as it came.
+    if (witness.proof === 'failed' && frame === null) return await writer.close()
+    // Nor can an abort be taken back: only a broken connection says that this was not the end.
+    const unsaid = witness.proof === 'aborted' && frame === null
+    if (unsaid || !atBoundary()) return await writer.abort(new Error('the answer is incomplete'))
+    await write(dialect.errorFrame(failureOf(ending, frame, naming)) + epilogue())
     await writer.close()
   } catch {
     // The tenant left in the very last moment: there is nobody to tell.
   }
-}
-
-function errorFrame(ending: Ending): Uint8Array {
-  const error =
-    ending === 'timed-out'
-      ? {
-          code: 'upstream_timeout',
-          message: 'The model server stopped sending. The answer above is incomplete.',
-        }
-      : {
-          code: 'upstream_failed',
-          message: 'The connection to the model server was lost. The answer above is incomplete.',
-        }
-  const body = errorBody({ ...error, type: 'server_error', param: null })
-  return new TextEncoder().encode(`data: ${JSON.stringify(body)}\n\n`)
-}
-
-/** Takes what a branch has buffered, when told to, and shows it to the tail. */
-function drainInto(tail: Tail, branch: ReadableStream<Uint8Array>, watchdog: Watchdog) {
-  const reader = branch.getReader({ mode: 'byob' })
-  const { promise: end, resolve: ends } = Promise.withResolvers<'drained'>()
-  let buffer = new ArrayBuffer(SMALL_BYTES)
-  let ended = false
-  let busy: Promise<void> | null = null
-
-  const readOnce = async (): Promise<void> => {
-    try {
-      for (let full = true; full && !ended;) {
-        const { value, done } = await reader.read(new Uint8Array(buffer))
-        ended = done
-        if (!value) break
-        if (value.byteLength > 0 && tail.push(value)) watchdog.heard()
-        full = value.byteLength === value.buffer.byteLength
-        buffer = full ? new ArrayBuffer(LARGE_BYTES) : value.buffer
-      }
-    } catch {
-      ended = true // what broke it is seen on the other branch as well
-    }
-    busy = null
-    if (ended) ends('drained')
-  }
-  /** A read that is still waiting is left waiting: asking for more would delay the tenant's branch. */
-  const some = (): Promise<void> => (ended ? end.then(() => {}) : (busy ??= readOnce()))
-  const all = async (): Promise<void> => {
-    while (!ended) await some()
-  }
-  return { some, all, end }
 }

@@ -1,53 +1,103 @@
-import type { Target } from '../../durable-objects/fleet/snapshot.ts'
+import type { PoolRoute, Target } from '../../durable-objects/fleet/snapshot.ts'
 import { targetHeaders, type SecretOf } from '../../durable-objects/fleet/target.ts'
 import type { Endpoint } from '../ingress/endpoints.ts'
-import type { Json } from '../json.ts'
+import { isObject, type Json } from '../json.ts'
+import type { Presentation } from './edits.ts'
 
-/** What goes to vLLM for a tenant's call, the same for every instance that is tried. */
+/** What goes to vLLM for a tenant's call, the same for every instance of a pool that is tried. */
 export interface UpstreamCall {
   readonly path: string
-  readonly body: string
+  readonly body: string | FormData
   /** What the tenant asked, as parsed. */
   readonly asked: Json
   /** Whether vLLM is asked for a stream. */
   readonly streamed: boolean
   readonly headers: Readonly<Record<string, string>>
+  readonly presentation: Presentation
+  /** What of the tenant's request is not in it, by name. */
+  readonly removed?: readonly string[]
 }
 
 /** Headers of the tenant's that mean something to vLLM. Everything else stays at the edge. */
-const PASSED = ['traceparent', 'tracestate'] as const
+const PASSED = ['traceparent', 'tracestate', 'anthropic-version', 'anthropic-beta'] as const
+
+export interface UpstreamOptions {
+  readonly route: { readonly pool: PoolRoute; readonly shown: string }
+  readonly requestId: string
+  readonly headers: Headers
+}
 
 /**
- * Rewrites a tenant's call into the one vLLM gets: the name it knows, and a stream even where the
- * tenant asked for none, so that a four-minute answer crosses every hop and a cut is seen (L40).
+ * Rewrites a tenant's call, screened, into the one vLLM gets: the name it knows; a stream even where
+ * the tenant asked for none, so that a four-minute answer crosses every hop and a cut is seen (L40);
+ * and what it takes to know the tokens used, also when no last frame comes (L30).
  */
 export function upstreamCall(
-  endpoint: Endpoint,
-  call: { readonly body: Json; readonly stream: boolean },
-  { servedAs, requestId, headers }: { servedAs: string; requestId: string; headers: Headers },
+  { path, dialect }: Endpoint,
+  call: { readonly body: Json; readonly form: FormData | null; readonly stream: boolean },
+  { route, requestId, headers }: UpstreamOptions,
 ): UpstreamCall {
-  const streamed = call.stream || !endpoint.unstreamable(call.body)
-  const body: Record<string, unknown> = { ...call.body, model: servedAs }
-  if (streamed && !call.stream) {
-    body['stream'] = true
-    body['stream_options'] = { include_usage: true }
-  }
+  const { servedAs, reasoningField } = route.pool
+  const { body, form, stream } = call
+  const streamable = dialect !== null && dialect.assemble !== null && !dialect.unstreamable(body)
+  const assembled = !stream && streamable
+  const streamed = dialect !== null && (stream || assembled)
+  const hidesIds = streamed && dialect.tokenIds && onePrompt(body) && !body['return_token_ids']
+  // A frame more to take out costs nothing where every frame is looked at anyway, and says more.
+  const edited = route.shown !== servedAs || !hidesIds || severalAnswers(body)
+  const hidesUsage = streamed && dialect.tokenIds && edited && !wantsUsage(body)
+
   const sent: Record<string, string> = {
-    'content-type': 'application/json',
     accept: streamed ? 'text/event-stream' : 'application/json',
     'x-request-id': requestId,
   }
+  if (form === null) sent['content-type'] = 'application/json' // a form's is made with its boundary
   for (const name of PASSED) {
     const value = headers.get(name)
     if (value !== null) sent[name] = value
   }
+  const asks = { ...body, model: servedAs } as Record<string, unknown>
+  if (streamed) asks['stream'] = true
+  if (hidesIds) asks['return_token_ids'] = true
+  if (hidesUsage || (assembled && dialect.tokenIds)) {
+    asks['stream_options'] = { ...streamOptions(body), include_usage: true, ...ONCE }
+  }
   return {
-    path: endpoint.path,
-    body: JSON.stringify(body),
-    asked: call.body,
+    path,
+    body: form === null ? JSON.stringify(asks) : renamed(form, servedAs),
+    asked: body,
     streamed,
     headers: sent,
+    presentation: {
+      shown: route.shown,
+      hidesUsage,
+      hidesIds,
+      reasoningTwice: reasoningField === 'both' && path === '/v1/chat/completions',
+    },
   }
+}
+
+/** Ids are told per prompt; with several of them nothing tells them apart. */
+function onePrompt({ prompt }: Json): boolean {
+  return !Array.isArray(prompt) || prompt.every((item) => typeof item === 'number')
+}
+
+/** Each one's first frame repeats the ids of the prompt, which only the very first is cleared of natively. */
+const severalAnswers = ({ n }: Json): boolean => typeof n === 'number' && n > 1
+
+const streamOptions = ({ stream_options: options }: Json): Json =>
+  isObject(options) ? options : {}
+
+/** By itself it does nothing; together with what we ask, the tenant would find usage on every frame. */
+const ONCE = { continuous_usage_stats: false }
+
+const wantsUsage = (body: Json): boolean => streamOptions(body)['include_usage'] === true
+
+function renamed(form: FormData, model: string): FormData {
+  const copy = new FormData()
+  for (const [name, value] of form) if (name !== 'model') copy.append(name, value)
+  copy.append('model', model)
+  return copy
 }
 
 /**

@@ -1,4 +1,7 @@
-import type { Json } from '../json.ts'
+import type { Ending } from '../../durable-objects/pool/contract.ts'
+import type { ErrorDetail } from '../dialects/dialect.ts'
+import { isObject, parseObject, type Json } from '../json.ts'
+import { dataOf } from './frames.ts'
 
 /** Names that must not reach a tenant in an upstream's message, and what to say instead. */
 export interface Naming {
@@ -58,10 +61,55 @@ export function judge(status: number, text: string, naming: Naming): Rejection |
 
 /** The same for an error inside a 200 stream, where the status stands in `code`. */
 export function judgeFrame(frame: Json, naming: Naming): Rejection | Fault {
-  const error = frame['error']
-  const code = typeof error === 'object' && error !== null ? (error as Json)['code'] : undefined
-  const status = typeof code === 'number' ? code : 500
-  return judge(status, JSON.stringify(frame), naming)
+  const error = errorIn(frame)
+  return judge(statusOf(error), JSON.stringify({ type: 'error', error }), naming)
+}
+
+/** What vLLM calls errors that are a request's own, where its frames have a word in place of the status. */
+const STATUS_OF: Readonly<Record<string, number>> = {
+  BadRequestError: 400,
+  invalid_request_error: 400,
+  NotFoundError: 404,
+  not_found_error: 404,
+  request_too_large: 413,
+  UnprocessableEntityError: 422,
+  NotImplementedError: 501,
+}
+
+function statusOf(error: unknown): number {
+  const { code, type } = isObject(error) ? error : {}
+  if (typeof code === 'number') return code
+  return STATUS_OF[String(type)] ?? 500
+}
+
+/** `error` at the top; in a `response.failed`, within the response; the whole of a bare `event: error`. */
+function errorIn(frame: Json): unknown {
+  const { error, response, message, type, code } = frame
+  if (error) return error
+  if (isObject(response)) return response['error']
+  if (typeof message !== 'string') return undefined
+  return type === 'error' ? { ...frame, type: code } : frame // the event's type is not the error's
+}
+
+/**
+ * What to tell a tenant whose answer broke off after its first content.
+ * @param withheld the engine's own last frame, where it was held back
+ */
+export function failureOf(ending: Ending, withheld: string | null, naming: Naming): ErrorDetail {
+  const failure = { type: 'server_error', param: null }
+  if (ending === 'timed-out') {
+    const message = 'The model server stopped sending. The answer above is incomplete.'
+    return { ...failure, code: 'upstream_timeout', message }
+  }
+  const code = 'upstream_failed'
+  if (withheld === null) {
+    const message = 'The connection to the model server was lost. The answer above is incomplete.'
+    return { ...failure, code, message }
+  }
+  const verdict = judgeFrame(parseObject(dataOf(withheld) ?? '') ?? {}, naming)
+  const said = verdict.message ? ` It said: ${verdict.message}` : ''
+  const message = `The model server gave up. The answer above is incomplete.${said}`
+  return { ...failure, code, message }
 }
 
 interface Said {
@@ -70,7 +118,7 @@ interface Said {
   readonly param: string | null
   /** FastAPI's shape: the route itself is unknown. */
   readonly detail: boolean
-  /** Said by vLLM, whose `code` is a number, and not by a proxy of the site. */
+  /** Said by vLLM, whose `code` is a number or whose shape is Anthropic's, and not by a proxy of the site. */
   readonly byEngine: boolean
 }
 
@@ -82,7 +130,11 @@ function readError(text: string): Said | null {
     return null
   }
   if (typeof body !== 'object' || body === null) return null
-  const { error, detail } = body as { error?: unknown; detail?: unknown }
+  const {
+    error,
+    detail,
+    type: kind,
+  } = body as { error?: unknown; detail?: unknown; type?: unknown }
   const bare = { type: null, param: null, byEngine: false }
   if (typeof detail === 'string') return { ...bare, message: detail, detail: true }
   if (typeof error === 'string') return { ...bare, message: error, detail: false }
@@ -93,7 +145,7 @@ function readError(text: string): Said | null {
     type: typeof type === 'string' ? type : null,
     param: typeof param === 'string' ? param : null,
     detail: false,
-    byEngine: typeof code === 'number',
+    byEngine: typeof code === 'number' || kind === 'error',
   }
 }
 
@@ -112,7 +164,7 @@ const PATH = /(?<![\w:/.<])\/(?:[\w.@-]+\/)+[\w.@-]*/g
 
 /** Upstream's words without filesystem paths and without names that only the operator knows. */
 function discreet(message: string, { servedAs, model }: Naming): string {
-  const named = servedAs === model ? message : message.replaceAll(`\`${servedAs}\``, `\`${model}\``)
+  const named = servedAs === model ? message : message.replaceAll(servedAs, model)
   return named
     .replace(/ Valid aliases: .*/s, '')
     .replace(PATH, '<path>')

@@ -7,6 +7,8 @@ export interface Route {
   readonly model: ModelRoute
   readonly arm: Arm
   readonly pool: PoolRoute
+  /** What answers call the model: the name the tenant asked by. */
+  readonly shown: string
   /** Fleet version this was resolved by. */
   readonly fleet: number
 }
@@ -44,7 +46,25 @@ export function resolve(snapshot: Snapshot, { prefix, model: asked, cohort }: As
     : armFor(cohort, model.arms)
   const pool = arm && snapshot.pools[arm.pool]
   if (!arm || !pool) throw modelNotFound(asked ?? model.name)
-  return { model, arm, pool, fleet: snapshot.version }
+  const shown = asked !== null && named === model ? asked : model.name
+  return { model, arm, pool, shown, fleet: snapshot.version }
+}
+
+/**
+ * The whole way of a request: where the model it asks for leads, then the models to fall back to.
+ * Theirs are not followed further.
+ * @throws Refusal as {@link resolve}
+ */
+export function resolveAll(snapshot: Snapshot, asked: Asked): readonly Route[] {
+  const first = resolve(snapshot, asked)
+  const others = first.model.fallback.flatMap((model) => {
+    try {
+      return resolve(snapshot, { prefix: '', model, cohort: asked.cohort })
+    } catch {
+      return [] // a version that no check would let through: the model asked for is there all the same
+    }
+  })
+  return [first, ...others]
 }
 
 /** The model a tenant's name means: its own, or one it is an alias of. */
@@ -58,9 +78,13 @@ export function modelAt(snapshot: Snapshot, prefix: string): ModelRoute | undefi
   return Object.values(snapshot.models).find(({ path }) => path === prefix)
 }
 
-/** The largest body any pool takes: what is read before the model is known. */
-export function largestBody(snapshot: Snapshot): number {
-  return Object.values(snapshot.pools).reduce((most, { bodyBytes }) => Math.max(most, bodyBytes), 0)
+/** The largest bodies that any pool takes, in bytes: what is read before the model is known. */
+export function largestBodies({ pools }: Snapshot): { json: number; multipart: number } {
+  const limits = Object.values(pools).map((pool) => pool.limits)
+  return {
+    json: Math.max(0, ...limits.map(({ bodyBytes }) => bodyBytes)),
+    multipart: Math.max(0, ...limits.map(({ audioBytes }) => audioBytes)),
+  }
 }
 
 export const modelNotFound = (name: string): Refusal =>

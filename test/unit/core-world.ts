@@ -1,0 +1,145 @@
+/** The world that a request meets in a test: instances, pools, a tenant; and a record of all that came of it. */
+import type { PoolRoute } from '../../durable-objects/fleet/snapshot.ts'
+import type { Acquired, Demand, Holding, Settlement } from '../../durable-objects/pool/contract.ts'
+import type { ForwardDeps, Order } from '../../worker/forward/order.ts'
+import { upstreamCall, type UpstreamCall } from '../../worker/forward/upstream.ts'
+import { ENDPOINTS, type Endpoint } from '../../worker/ingress/endpoints.ts'
+import type { Receipt } from '../../worker/receipt.ts'
+import type { Route } from '../../worker/routing/resolve.ts'
+import { modelRoute, poolRoute, target } from './core-builders.ts'
+
+/** How an instance answers a call. */
+export type Answers = (init: RequestInit) => Response | Promise<Response>
+
+/** What a request meets on its way: a test names only what matters to it. */
+export interface World {
+  readonly endpoint?: Endpoint
+  /** What the instances of the model asked for answer; more than one thing, in turn. */
+  readonly instances?: Instances
+  /** Models to fall back to, and their instances. */
+  readonly fallback?: Readonly<Record<string, Instances>>
+  /** What a pool says in place of taking the first instance that is not avoided. */
+  readonly pool?: (demand: Demand, pool: string) => Acquired | Promise<Acquired> | undefined
+  readonly prepare?: (route: Route) => UpstreamCall | undefined
+  readonly renew?: Order['renew']
+  readonly admission?: Promise<void>
+  readonly body?: Readonly<Record<string, unknown>>
+  /** The name asked by. vLLM's own is the default: then no frame must change. */
+  readonly shown?: string
+  readonly route?: Partial<PoolRoute>
+  readonly timeouts?: Partial<PoolRoute['timeouts']>
+  readonly signal?: AbortSignal
+  /** Rejects when a pool object is reset. */
+  readonly reset?: Promise<void>
+}
+export type Instances = Readonly<Record<string, Answers | readonly Answers[]>>
+
+/** An order and what it is carried out with, and a record of all that came of it. */
+export function worldOf(world: World) {
+  const { endpoint = ENDPOINTS[0]!, body = { stream: true }, shown = 'Qwen-14B-Chat' } = world
+  const seen = {
+    demands: [] as (Demand & { pool: string })[],
+    released: [] as (Settlement & { instance: string })[],
+    disposed: [] as string[],
+    watched: [] as string[],
+    reattached: [] as Holding[],
+    urls: [] as string[],
+    sent: [] as Record<string, unknown>[],
+    logs: [] as string[],
+    deferred: [] as Promise<unknown>[],
+    /** What was to happen after a while; called off when it does not matter any more. */
+    timers: [] as { readonly ms: number; readonly act: () => void; calledOff: boolean }[],
+  }
+  const timeouts = { firstByteMs: 60_000, idleMs: 60_000, totalMs: 60_000, ...world.timeouts }
+  const routeTo = (name: string, pool: Partial<PoolRoute>, as: string): Route => ({
+    model: modelRoute({ name }),
+    arm: modelRoute().arms[0]!,
+    pool: poolRoute({ timeouts, ...pool }),
+    shown: as,
+    fleet: 7,
+  })
+  const pools: Record<string, Instances> = { 'qwen-14b': world.instances ?? {}, ...world.fallback }
+  const routes = [
+    routeTo('qwen', world.route ?? {}, shown),
+    ...Object.keys(world.fallback ?? {}).map((name) => routeTo(name, { pool: name }, name)),
+  ]
+
+  const grant = (instance: string): Acquired & Partial<Disposable> => ({
+    kind: 'granted',
+    target: target({ instance, base: `http://${instance}` }),
+    reason: 'least_inflight',
+    lease: {
+      wait: () => {
+        seen.watched.push(instance)
+        return world.reset ?? new Promise<void>(() => {})
+      },
+      release: (settlement) => void seen.released.push({ ...settlement, instance }),
+    },
+    [Symbol.dispose]: () => void seen.disposed.push(instance),
+  })
+  const choose = ({ avoid }: Demand, pool: string): Acquired => {
+    const free = Object.keys(pools[pool]!).find((id) => !avoid.includes(id))
+    return free === undefined ? { kind: 'all-avoided' } : grant(free)
+  }
+  const instances: Instances = Object.assign({}, ...Object.values(pools))
+  const turns = new Map<string, number>()
+
+  const deps: ForwardDeps = {
+    pool: ({ pool: { pool } }) => ({
+      acquire: async (demand) => {
+        seen.demands.push({ ...demand, pool })
+        return (await world.pool?.(demand, pool)) ?? choose(demand, pool)
+      },
+      reattach: async (holding) => {
+        seen.reattached.push(holding)
+        return { kind: 'gone' }
+      },
+      configure: async () => ({ version: 1 }),
+      status: () => Promise.reject(new Error('not asked')),
+    }),
+    fetch: async (url, init) => {
+      seen.urls.push(url)
+      if (typeof init.body === 'string') seen.sent.push(JSON.parse(init.body))
+      const instance = new URL(url).host
+      const turn = turns.get(instance) ?? 0
+      turns.set(instance, turn + 1)
+      const given = [instances[instance]!].flat()
+      return (given[turn] ?? given.at(-1)!)(init)
+    },
+    secretOf: () => 'secret',
+    now: Date.now,
+    random: () => 0,
+    sleep: async () => undefined,
+    after: (ms, act) => {
+      const timer = { ms, act, calledOff: false }
+      seen.timers.push(timer)
+      return () => void (timer.calledOff = true)
+    },
+    defer: (work) => void seen.deferred.push(work),
+    log: (message, cause = '') => void seen.logs.push(`${message} ${String(cause)}`),
+  }
+  const receipt: Receipt = { requestId: 'req_1', shown: true }
+  const stream = body['stream'] === true && endpoint.dialect !== null
+  const order: Order = {
+    endpoint,
+    stream,
+    routes,
+    renew: world.renew ?? (async (fleet) => routes.map((route) => ({ ...route, fleet }))),
+    prepare: (route) =>
+      world.prepare?.(route) ??
+      upstreamCall(
+        endpoint,
+        { body, form: null, stream },
+        { route, requestId: 'req_1', headers: new Headers() },
+      ),
+    admission: world.admission ?? Promise.resolve(),
+    deadline: Date.now() + timeouts.totalMs,
+    promptEstimate: 100,
+    receipt,
+    signal: world.signal ?? new AbortController().signal,
+  }
+  const over = async (): Promise<void> => {
+    await Promise.all(seen.deferred)
+  }
+  return { ...seen, order, deps, receipt, over }
+}

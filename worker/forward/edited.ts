@@ -1,0 +1,80 @@
+import { readOut } from './open.ts'
+import type { Carriage, Carried } from './relay.ts'
+
+const ENCODER = new TextEncoder()
+
+/**
+ * Carries a stream whose frames must change: a name, a field under its old name as well, a frame that
+ * nobody asked for. Only whole frames go out, each chunk's in one write, so that an error frame
+ * always has its place.
+ */
+export function carryEdited({ opened, edit, ...carriage }: Carriage): Carried {
+  const { witness, watchdog, tenant, abortUpstream } = carriage
+  const outlet = new Outlet(tenant)
+  let withheld: string | null = null
+
+  /** @returns false once the end was seen, or the engine has said that it failed: what follows is no answer any more */
+  const pass = (frames: readonly string[], begin = ''): boolean => {
+    let out = begin
+    for (const frame of frames) {
+      if (witness.see(frame)) watchdog.heard()
+      if (witness.proof === 'failed' || witness.proof === 'aborted') {
+        withheld = frame
+        break
+      }
+      out += edit(frame)
+    }
+    outlet.write(out)
+    return withheld === null && witness.proof !== 'whole'
+  }
+
+  const carry = async (): Promise<void> => {
+    const reader = opened.rest.getReader()
+    try {
+      let going = pass(opened.ahead, opened.held.map(edit).join(''))
+      while (going) {
+        const { value, done } = await reader.read()
+        if (done) return
+        going = pass(opened.splitter.push(value))
+        if (outlet.broken) abortUpstream()
+      }
+      await readOut(reader)
+    } catch {
+      // Upstream broke, the watchdog ended it, or the tenant left: the witness and two flags tell which.
+    }
+  }
+  const upstreamEnd = carry()
+  return {
+    upstreamEnd,
+    handedOver: upstreamEnd.then(() => outlet.close()),
+    atBoundary: () => true,
+    withheld: () => withheld,
+  }
+}
+
+/**
+ * Writes in order without waiting for the reader: an instance must not be kept busy by a slow one.
+ * What he has not read yet waits here, as it does behind the tee of a native pipe.
+ */
+class Outlet {
+  readonly #writer: WritableStreamDefaultWriter<Uint8Array>
+  #last: Promise<unknown> = Promise.resolve()
+  broken = false
+
+  constructor(tenant: WritableStream<Uint8Array>) {
+    this.#writer = tenant.getWriter()
+  }
+
+  write(text: string): void {
+    if (text === '' || this.broken) return
+    this.#last = this.#writer.write(ENCODER.encode(text)).catch(() => {
+      this.broken = true
+    })
+  }
+
+  /** Leaves the stream to the next writer once all is written, or the reader has gone. */
+  async close(): Promise<void> {
+    await this.#last
+    this.#writer.releaseLock()
+  }
+}
