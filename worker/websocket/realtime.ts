@@ -1,0 +1,113 @@
+import type { Ctx } from '../entrance.ts'
+import { Refusal } from '../refusal.ts'
+import { lend, type Lent } from '../serve.ts'
+import { bridge } from './bridge.ts'
+import { dial, type Dialled } from './dial.ts'
+import { firstUpdate, type Named } from './first-update.ts'
+import { after, greet } from './greet.ts'
+import { upgrade } from './handshake.ts'
+import { errorEvent } from './realtime-names.ts'
+import { wireOf, type Wire } from './wire.ts'
+
+/** How long, and with how much of it kept, a client may go without naming its model. */
+const WAIT_MS = 10_000
+const HOLD_BYTES = 1024 * 1024
+/** Some 24 seconds of audio in one frame; vLLM takes more, nobody sends it. */
+const FRAME_BYTES = 1024 * 1024
+
+/**
+ * `/v1/realtime`: a WebSocket to one instance, whose slot it holds for as long as it lives. Where the
+ * URL says the model, the upgrade is answered once upstream stands, so that a failure is an ordinary
+ * HTTP error; else the first `session.update` says it.
+ * @throws Refusal before the upgrade
+ */
+export async function realtimeSocket(c: Ctx): Promise<Response> {
+  const { prefix } = await greet(c)
+  const { raw } = c.req
+  const asked = c.req.query('model') ?? null
+  if (asked !== null || prefix !== '') {
+    const dialled = await connect(c, asked, raw.signal)
+    const { wire, response } = upgrade(raw.headers)
+    stand(wire, dialled, { asked, prefix })
+    return response
+  }
+  const { wire, response } = upgrade(raw.headers)
+  c.executionCtx.waitUntil(connectLater(c, wire))
+  return response
+}
+
+/** Never rejects. */
+async function connectLater(c: Ctx, wire: Wire): Promise<void> {
+  const leave = new AbortController()
+  const { requestId } = c.get('receipt')
+  const named = await firstUpdate(wire, leave, {
+    after,
+    waitMs: WAIT_MS,
+    holdBytes: HOLD_BYTES,
+    session: `sess-${requestId}`,
+    created: Math.floor(Date.now() / 1000),
+  })
+  if (!named) return
+  try {
+    const dialled = await connect(c, named.model, leave.signal)
+    stand(wire, dialled, { asked: named.model, prefix: '' }, named)
+  } catch (error) {
+    const refusal = Refusal.from(error)
+    if (refusal.cause !== undefined && !leave.signal.aborted) {
+      console.error(`${requestId} ${refusal.code}:`, refusal.cause)
+    }
+    wire.send(errorEvent(refusal.code, refusal.message))
+    wire.close({ code: codeOf(refusal.status), reason: refusal.message })
+  }
+}
+
+/** A refusal's status as a close code: the client's fault, come again later, ours. */
+function codeOf(status: number): number {
+  if (status === 429 || status === 503) return 1013
+  return status < 500 ? 1008 : 1011
+}
+
+interface Session extends Dialled<Lent> {
+  readonly deadline: number
+}
+
+async function connect(c: Ctx, model: string | null, signal: AbortSignal): Promise<Session> {
+  const startedAt = Date.now()
+  const receipt = c.get('receipt')
+  let tries = 0
+  const deps = {
+    lend: (avoid: readonly string[]) => {
+      receipt.attempts = ++tries
+      return lend(c, { model, user: null, receipt, avoid })
+    },
+    fetch: (url: string, init: RequestInit) => fetch(url, init),
+    after,
+    log: (message: string) => console.warn(`${receipt.requestId} ${message}`),
+  }
+  const headers = { 'x-request-id': receipt.requestId }
+  const dialled = await dial(deps, { headers, signal })
+  return { ...dialled, deadline: startedAt + dialled.line.route.pool.timeouts.totalMs }
+}
+
+function stand(
+  client: Wire,
+  { line: { route, slot, settle }, socket, deadline }: Session,
+  { asked, prefix }: { readonly asked: string | null; readonly prefix: string },
+  named: Named | null = null,
+): void {
+  const { model, pool, shown } = route
+  const own = [model.name, ...model.aliases, ...(asked === null ? [] : [asked])]
+  bridge({
+    client,
+    upstream: wireOf(socket),
+    names: { servedAs: pool.servedAs, shown, accepted: prefix === '' ? new Set(own) : null },
+    limits: { frameBytes: FRAME_BYTES, unansweredBytes: pool.limits.audioBytes },
+    timeouts: pool.timeouts,
+    deadline,
+    now: Date.now,
+    watch: () => slot.watch(),
+    settle,
+    held: named?.held() ?? [],
+    greeted: named !== null,
+  })
+}
