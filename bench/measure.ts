@@ -119,20 +119,27 @@ export interface RelayRow {
   readonly perSecond: readonly number[]
 }
 
-/** @returns the bare Worker and the router; null where the system does not tell CPU times */
+/** The bare Worker, the router with nothing to edit, and with something in every frame. */
+export interface Relay {
+  readonly bare: RelayRow
+  readonly router: RelayRow
+  readonly edited: RelayRow
+}
+
+/** @returns null where the system does not tell CPU times */
 export async function measureRelay(
-  { bareAlone, routerAlone, pids }: Rows,
+  { bareAlone, routerAlone, routerEdited, pids }: Rows,
   { rounds, windowMs }: Effort['relay'],
   load: Load,
-): Promise<{ readonly bare: RelayRow; readonly router: RelayRow } | null> {
+): Promise<Relay | null> {
   if (!hasProcessCpu()) return null
   const perTick = 1_000_000 / ticksPerSecond()
   const row = (target: Target) => ({ target, micros: [] as number[], perSecond: [] as number[] })
-  const table = { bare: row(bareAlone), router: row(routerAlone) }
+  const table = { bare: row(bareAlone), router: row(routerAlone), edited: row(routerEdited) }
   // Frames for the window, what is before it, and half a second to spare.
   const frames = Math.ceil((SETTLE_MS + windowMs + 500) / PACED.everyMs)
   for (let round = 0; round < rounds; round++) {
-    for (const name of ['bare', 'router'] as const) {
+    for (const name of ['bare', 'router', 'edited'] as const) {
       const { target, micros, perSecond } = table[name]
       const seen = await load({
         kind: 'relay',
@@ -141,7 +148,7 @@ export async function measureRelay(
         streams: PACED.streams,
         settleMs: SETTLE_MS,
         windowMs,
-        pid: pids[name],
+        pid: name === 'bare' ? pids.bare : pids.router,
       })
       micros.push((seen.ticks * perTick) / seen.frames)
       perSecond.push((seen.frames * 1_000) / seen.ms)

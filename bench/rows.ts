@@ -14,7 +14,7 @@ import { startRouter } from '../scripts/local/router.ts'
 import { startWorkerd } from '../scripts/local/workerd.ts'
 import type { Target } from './connection.ts'
 import { startUpstream } from './forked.ts'
-import { MODEL } from './workload.ts'
+import { ALIAS, MODEL, SITE_MODEL } from './workload.ts'
 
 /** The ways to the same upstream that are compared. `null`: Nginx is not installed here. */
 export interface Rows {
@@ -27,6 +27,8 @@ export interface Rows {
   /** The same two on workerd's own port: the front is no part of a deployed router. */
   readonly bareAlone: Target
   readonly routerAlone: Target
+  /** The router where every frame must be edited: the tenant asked by an alias. */
+  readonly routerEdited: Target
   /** Process ids of the two workerds. */
   readonly pids: { readonly bare: number; readonly router: number }
 }
@@ -49,7 +51,7 @@ export async function startRows(stack: AsyncDisposableStack): Promise<Rows> {
 
   const plain = { path: CHAT, model: MODEL, headers: {}, proof: null }
   const keyed = { path: CHAT, headers: { authorization: `Bearer ${router.apiKey}` } }
-  const byUrl = { ...keyed, model: BY_URL, proof: `x-penstock-instance: ${BY_URL}` }
+  const byUrl = { ...keyed, model: MODEL, proof: `x-penstock-instance: ${BY_URL}` }
   return {
     direct: { ...plain, label: 'direct to the upstream', port: upstream },
     nginx:
@@ -59,7 +61,7 @@ export async function startRows(stack: AsyncDisposableStack): Promise<Rows> {
             label: "through the site's Nginx",
             port: nginxPort,
             path: `/i/${BY_SITE}${CHAT}`,
-            model: MODEL,
+            model: SITE_MODEL,
             headers: { 'x-penstock-node-key': nodeKey },
             proof: `x-penstock-origin: ${SITE}`,
           },
@@ -72,30 +74,39 @@ export async function startRows(stack: AsyncDisposableStack): Promise<Rows> {
             ...keyed,
             label: 'router and Nginx',
             port: router.frontPort,
-            model: BY_SITE,
+            model: SITE_MODEL,
             proof: `x-penstock-instance: ${BY_SITE}`,
           },
     bareAlone: { ...plain, label: 'bare Worker, without the front', port: bare.workerPort },
     routerAlone: { ...byUrl, label: 'router, without the front', port: router.workerPort },
+    routerEdited: {
+      ...byUrl,
+      label: 'router, every frame edited',
+      port: router.workerPort,
+      model: ALIAS,
+    },
     pids: { bare: bare.pid, router: router.pid },
   }
 }
 
 /** Two pools with the same upstream behind them: one called by its URL, one through the site. */
 function fleetFile(upstream: number, nginxPort: number | null): string {
-  const pool = (instance: FleetInput['pools'][string]['instances'][number]) => ({
-    served_as: MODEL,
-    instances: [instance],
-  })
+  type Instance = FleetInput['pools'][string]['instances'][number]
+  const pool = (served_as: string, instance: Instance) => ({ served_as, instances: [instance] })
   const url = `http://${HOST}:${upstream}`
   const file: FleetInput = {
-    pools: { [BY_URL]: pool({ id: BY_URL, url, slots: SLOTS }) },
-    models: { [BY_URL]: { arms: [{ pool: BY_URL }] } },
+    pools: { [BY_URL]: pool(MODEL, { id: BY_URL, url, slots: SLOTS }) },
+    models: { [MODEL]: { aliases: [ALIAS], arms: [{ pool: BY_URL }] } },
   }
   if (nginxPort !== null) {
     file.sites = { [SITE]: { origin: `http://${HOST}:${nginxPort}`, node_key: 'NODE_KEY' } }
-    file.pools[BY_SITE] = pool({ id: BY_SITE, site: SITE, port: upstream, slots: SLOTS })
-    file.models[BY_SITE] = { arms: [{ pool: BY_SITE }] }
+    file.pools[BY_SITE] = pool(SITE_MODEL, {
+      id: BY_SITE,
+      site: SITE,
+      port: upstream,
+      slots: SLOTS,
+    })
+    file.models[SITE_MODEL] = { arms: [{ pool: BY_SITE }] }
   }
   return stringify(file)
 }

@@ -4,7 +4,7 @@
  * what is measured. Says its port to the process that forked it.
  */
 import { createServer, type AddressInfo, type Socket } from 'node:net'
-import { END_MARK, FRAMES, MODEL, orderIn, type Order } from './workload.ts'
+import { END_MARK, FRAMES, framedAs, MODEL, orderIn, SITE_MODEL } from './workload.ts'
 
 const chunked = (text: string): string => `${Buffer.byteLength(text).toString(16)}\r\n${text}\r\n`
 
@@ -12,9 +12,13 @@ const STREAM_HEAD = Buffer.from(
   'HTTP/1.1 200 OK\r\nserver: uvicorn\r\ncontent-type: text/event-stream; charset=utf-8\r\n' +
     'transfer-encoding: chunked\r\n\r\n',
 )
-const ROLE = Buffer.from(chunked(FRAMES.role))
-const CONTENT = Buffer.from(chunked(FRAMES.content))
-const FINISH = Buffer.from(chunked(FRAMES.finish))
+/** Made once, not for every frame. */
+const pieces = (model: string) => ({
+  role: Buffer.from(chunked(framedAs(FRAMES.role, model))),
+  content: Buffer.from(chunked(framedAs(FRAMES.content, model))),
+  finish: Buffer.from(chunked(framedAs(FRAMES.finish, model))),
+})
+const PIECES = new Map([MODEL, SITE_MODEL].map((model) => [model, pieces(model)]))
 const DONE = Buffer.from(chunked(END_MARK))
 const LAST_CHUNK = Buffer.from('0\r\n\r\n')
 
@@ -26,7 +30,10 @@ const PAGES: Readonly<Record<string, { readonly type: string; readonly body: str
   },
   '/v1/models': {
     type: 'application/json',
-    body: JSON.stringify({ object: 'list', data: [{ id: MODEL, object: 'model' }] }),
+    body: JSON.stringify({
+      object: 'list',
+      data: [MODEL, SITE_MODEL].map((id) => ({ id, object: 'model' })),
+    }),
   },
   '/v1/completions': {
     type: 'application/json',
@@ -71,23 +78,24 @@ function answer(socket: Socket, { path, body }: Asked, done: () => void): void {
   done()
 }
 
-function stream(socket: Socket, order: Order, done: () => void): void {
+function stream(socket: Socket, order: ReturnType<typeof orderIn>, done: () => void): void {
+  const { role, content, finish } = PIECES.get(order.model) ?? pieces(order.model)
   let left = order.frames - 3 // the role before them, finish and usage behind
   const close = () => {
-    socket.write(FINISH)
-    socket.write(chunked(FRAMES.usage(order)))
+    socket.write(finish)
+    socket.write(chunked(framedAs(FRAMES.usage(order), order.model)))
     socket.write(DONE)
     socket.write(LAST_CHUNK)
     done()
   }
   socket.write(STREAM_HEAD)
-  socket.write(ROLE)
+  socket.write(role)
   if (order.everyMs === 0) {
-    for (; left > 0; left--) socket.write(CONTENT)
+    for (; left > 0; left--) socket.write(content)
     return close()
   }
   const timer = setInterval(() => {
-    socket.write(CONTENT)
+    socket.write(content)
     if (--left > 0) return
     clearInterval(timer)
     close()

@@ -11,7 +11,11 @@ export interface Order {
   readonly everyMs: number
 }
 
+/** What the upstream calls itself behind a URL, and behind a site: public names as well, so that nothing is edited. */
 export const MODEL = 'bench'
+export const SITE_MODEL = 'bench-site'
+/** A second public name for the first: every frame must be edited. */
+export const ALIAS = 'bench-by-another-name'
 export const END_MARK = 'data: [DONE]\n\n'
 /** Found in a frame that carries text, and not in the role-only frame before it. */
 export const CONTENT_MARK = '"content":" '
@@ -30,11 +34,14 @@ export const chatBody = (model: string, order: Order): string =>
   })
 
 /** @throws where the body is not one of {@link chatBody}'s */
-export function orderIn(body: string): Order {
-  const { messages } = JSON.parse(body) as { messages: readonly { content: string }[] }
+export function orderIn(body: string): Order & { readonly model: string } {
+  const { model, messages } = JSON.parse(body) as {
+    model: string
+    messages: readonly { content: string }[]
+  }
   const [message] = messages
   if (!message) throw new Error('a chat without a message')
-  return JSON.parse(message.content) as Order
+  return { ...(JSON.parse(message.content) as Order), model }
 }
 
 const chunk = (choices: string, usage = ''): string =>
@@ -42,16 +49,23 @@ const chunk = (choices: string, usage = ''): string =>
   `"model":"${MODEL}","choices":[${choices}]${usage}}\n\n`
 
 const choice = (delta: string, finish: string): string =>
-  `{"index":0,"delta":${delta},"logprobs":null,"finish_reason":${finish}}`
+  `{"index":0,"delta":${delta},"logprobs":null,"finish_reason":${finish}`
 
-/** The frames of an answer, as vLLM writes them; a content frame is 185 bytes long. */
+/** The frames of an answer, as vLLM writes them when it is asked for token ids, as the router does. */
 export const FRAMES = {
-  role: chunk(choice('{"role":"assistant","content":""}', 'null')),
-  content: chunk(choice('{"content":" to"}', 'null')),
-  finish: chunk(choice('{"content":""}', '"stop"')),
+  role: chunk(
+    `${choice('{"role":"assistant","content":""}', 'null')}}`,
+    ',"prompt_token_ids":[9707,11,1879,0,358,1079,264,8]',
+  ),
+  content: chunk(`${choice('{"content":" to"}', 'null')},"token_ids":[311]}`),
+  finish: chunk(`${choice('{"content":""}', '"stop"')},"stop_reason":null,"token_ids":[2]}`),
   usage: (order: Order): string =>
     chunk(
       '',
       `,"usage":{"prompt_tokens":8,"total_tokens":${order.frames + 5},"completion_tokens":${order.frames - 3}}`,
     ),
 } as const
+
+/** A frame as another model's. */
+export const framedAs = (frame: string, model: string): string =>
+  frame.replace(`"model":"${MODEL}"`, `"model":"${model}"`)

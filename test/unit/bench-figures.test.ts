@@ -79,7 +79,7 @@ describe('a verdict', () => {
 describe('an order', () => {
   it('travels as the prompt', () => {
     const order = { frames: 20, everyMs: 5 }
-    expect(orderIn(chatBody('x', order))).toEqual(order)
+    expect(orderIn(chatBody('x', order))).toEqual({ ...order, model: 'x' })
   })
 })
 
