@@ -4,7 +4,8 @@ import { parse, stringify } from 'yaml'
 import type { FleetInput } from '../../durable-objects/fleet/schema.ts'
 import { startSim, type Sim } from '../../scripts/sim/server.ts'
 import { ask, open, type Open } from '../support/e2e-http.ts'
-import { generating, inFlight, isWhole, keyOf, TABLE } from '../support/e2e-api.ts'
+import { generating, inFlight, isWhole, keyOf } from '../support/e2e-api.ts'
+import { CHAT } from '../support/e2e-table.ts'
 import { eventually } from '../support/e2e-wait.ts'
 import { startStack, type Stack } from '../support/stack.ts'
 
@@ -22,7 +23,7 @@ afterEach(async () => {
   await stack?.stop()
   await spare?.close()
 })
-const row = TABLE[0]!
+const row = CHAT
 const asked = (model: string, fields: object = {}) =>
   ask(stack.url + row.path, {
     headers: keyOf(stack),

@@ -19,6 +19,8 @@ beforeAll(async () => {
   stack = await startStack({
     viaNginx: true,
     sims: ['qwen', 'ends'].map((pool) => ({ id: `${pool}-1`, pool, options })),
+    // More than the engine's own limit, so that both can be met.
+    fleet: { defaults: { limits: { output_tokens: 20_000 } } },
   })
   client = sdk(stack)
 })
@@ -56,10 +58,23 @@ describe("errors are the SDK's own classes, with words that help", () => {
   })
 
   it.each([false, true])("BadRequestError carries vLLM's reason (stream %s)", async (stream) => {
-    const error = await chat({ max_tokens: 100_000, stream })
+    const error = await chat({ max_tokens: 10_000, stream })
     expect(error).toBeInstanceOf(BadRequestError)
     expect(error.message).toContain('cannot be greater than max_model_len=8192')
     expect(typeof error.code).toBe('string')
+  })
+
+  it.each([
+    { fields: { max_tokens: 20_001 }, param: 'max_tokens', limit: '20000' },
+    { fields: { max_completion_tokens: 1e9 }, param: 'max_completion_tokens', limit: '20000' },
+    { fields: { n: 9 }, param: 'n', limit: '8' },
+  ])('BadRequestError names the limit of $param', async ({ fields, param, limit }) => {
+    for (const stream of [false, true]) {
+      const error = await chat({ ...fields, stream })
+      expect(error).toBeInstanceOf(BadRequestError)
+      expect(error).toMatchObject({ code: 'invalid_value', param })
+      expect(error.message).toContain(`at most ${limit}`)
+    }
   })
 
   it.each([false, true])(

@@ -53,6 +53,7 @@ describe('chat', () => {
       const there = sdk(stack, { path })
       const answer = await there.chat.completions.create({ model: 'anything', ...ASK })
       expect(answer.choices).toHaveLength(1)
+      expect(answer.model).toBe('qwen') // there is no other by this path
     }
     const { data, response } = await sdk(stack, { path: '/team/base/v1' })
       .chat.completions.create({ model: 'qwen', ...ASK })
@@ -62,17 +63,28 @@ describe('chat', () => {
     expect(response.headers.get('x-penstock-instance')).toBe('b1')
   })
 
-  it('is reached by an alias', async () => {
-    const { response } = await client.chat.completions
-      .create({ model: 'gpt-4o-mini', ...ASK })
-      .withResponse()
-    expect(response.headers.get('x-penstock-model')).toBe('qwen')
-    expect(response.headers.get('x-penstock-pool')).toBe('qwen-14b')
-  })
+  it.each(['gpt-4o-mini', 'qwen', 'qwen@stable'])(
+    'is reached as %s and answers by that name',
+    async (model) => {
+      const { data, response } = await client.chat.completions
+        .create({ model, ...ASK })
+        .withResponse()
+      expect(data.model).toBe(model)
+      expect(response.headers.get('x-penstock-model')).toBe('qwen')
+      expect(response.headers.get('x-penstock-pool')).toBe('qwen-14b')
+      const names = new Set<string>()
+      const stream = await client.chat.completions.create({ model, ...ASK, stream: true })
+      for await (const chunk of stream) names.add(chunk.model)
+      expect([...names]).toEqual([model])
+    },
+  )
 
-  it('streams usage only to those who asked for it', async () => {
+  it.each([
+    { way: 'frame by frame', model: 'qwen' },
+    { way: 'as it came', model: 'base' },
+  ])('streams usage only to those who asked for it, $way', async ({ model }) => {
     const usages = async (fields: object) => {
-      const body = { model: 'qwen', ...ASK, stream: true, ...fields }
+      const body = { model, ...ASK, stream: true, ...fields }
       const { text } = await ask(`${stack.url}/v1/chat/completions`, {
         headers: keyOf(stack),
         body,

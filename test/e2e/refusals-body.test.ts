@@ -1,8 +1,9 @@
 /** Bodies and model names that cannot be served, over the socket: status, code, shape and headers. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ask } from '../support/e2e-http.ts'
-import { keyOf, TABLE } from '../support/e2e-api.ts'
+import { keyOf } from '../support/e2e-api.ts'
 import { expectRefused, withKey, type Expected } from '../support/e2e-refusal.ts'
+import { ALL, CHAT } from '../support/e2e-table.ts'
 import { startStack, type Stack } from '../support/stack.ts'
 
 const CAP = 64 * 1024
@@ -18,24 +19,29 @@ beforeAll(async () => {
     viaNginx: true,
     sims: ['ok', 'small'].map((id) => ({ id, pool: id })),
     pools: { small: { limits: { body: '8KiB' } } },
-    fleet: { defaults: { limits: { body: '64KiB' } } },
+    fleet: { defaults: { limits: { body: '64KiB', audio: '64KiB' } } },
   })
 })
 afterAll(() => stack?.stop())
 
 describe('bodies', () => {
-  const huge = (bytes: number) => TABLE[0]!.body('ok', 'x'.repeat(bytes), { max_tokens: 1 })
+  const huge = (bytes: number, row = CHAT) => row.body('ok', 'x'.repeat(bytes), { max_tokens: 1 })
 
   it('over the cap by content-length: 413', async () => {
-    for (const row of TABLE)
-      await expectRefused(stack, row.path, withKey(stack, huge(CAP)), TOO_LARGE)
+    for (const row of ALL)
+      await expectRefused(stack, row.path, withKey(stack, huge(CAP, row)), TOO_LARGE)
   })
   it('over the cap in chunks without a length: 413', async () => {
-    for (const row of TABLE)
-      await expectRefused(stack, row.path, withKey(stack, huge(CAP), { chunked: true }), TOO_LARGE)
+    for (const row of ALL)
+      await expectRefused(
+        stack,
+        row.path,
+        withKey(stack, huge(CAP, row), { chunked: true }),
+        TOO_LARGE,
+      )
     await expectRefused(
       stack,
-      TABLE[0]!.path,
+      CHAT.path,
       withKey(stack, huge(40 * CAP), { chunked: true }),
       TOO_LARGE,
     )
@@ -43,13 +49,13 @@ describe('bodies', () => {
   it('is too large before it is not JSON', async () => {
     const text = 'x'.repeat(CAP + 1)
     const headers = { 'content-type': 'text/html' }
-    await expectRefused(stack, TABLE[0]!.path, withKey(stack, text, { headers }), TOO_LARGE)
+    await expectRefused(stack, CHAT.path, withKey(stack, text, { headers }), TOO_LARGE)
   })
   it.each([false, true])(
     "over the cap of the model's own pool: 413 (chunked %s)",
     async (chunked) => {
-      const body = TABLE[0]!.body('small', 'x'.repeat(SMALL_CAP), { max_tokens: 1 })
-      await expectRefused(stack, TABLE[0]!.path, withKey(stack, body, { chunked }), {
+      const body = CHAT.body('small', 'x'.repeat(SMALL_CAP), { max_tokens: 1 })
+      await expectRefused(stack, CHAT.path, withKey(stack, body, { chunked }), {
         ...TOO_LARGE,
         says: /8 KiB/,
       })
@@ -67,8 +73,8 @@ describe('bodies', () => {
   it.each(['text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data; boundary=x'])(
     'of type %s: 400',
     async (type) => {
-      const sent = withKey(stack, TABLE[0]!.body('ok', 'x'), { headers: { 'content-type': type } })
-      await expectRefused(stack, TABLE[0]!.path, sent, { ...BAD_JSON, says: /content-type/ })
+      const sent = withKey(stack, CHAT.body('ok', 'x'), { headers: { 'content-type': type } })
+      await expectRefused(stack, CHAT.path, sent, { ...BAD_JSON, says: /content-type/ })
     },
   )
   it.each([
@@ -83,7 +89,7 @@ describe('bodies', () => {
     { what: 'a zero byte', text: '\u0000' },
     { what: 'lists without end', text: '['.repeat(50_000) },
   ])('$what is no JSON object: 400', async ({ text }) => {
-    for (const row of TABLE) {
+    for (const row of ALL) {
       const { text: said } = await expectRefused(stack, row.path, withKey(stack, text), BAD_JSON)
       expect(said.length).toBeLessThan(500) // nothing of the body is repeated
     }
@@ -94,7 +100,7 @@ describe('bodies', () => {
     [{ model: 'ok', stream: 'yes' }, 'stream'],
     [{ model: 'ok', stream: 1 }, 'stream'],
   ])('%j: 400 that names the field', async (body, param) => {
-    await expectRefused(stack, TABLE[0]!.path, withKey(stack, body), {
+    await expectRefused(stack, CHAT.path, withKey(stack, body), {
       status: 400,
       code: 'invalid_value',
       param,
@@ -114,18 +120,13 @@ describe('models', () => {
     'toString',
     'x'.repeat(200),
   ])('%j: 404', async (model) => {
-    for (const row of TABLE)
+    for (const row of ALL)
       await expectRefused(stack, row.path, withKey(stack, row.body(model, 'x')), NO_MODEL)
   })
   it('none given: 400', async () => {
     const expected = { status: 400, code: 'missing_required_parameter', param: 'model' }
-    await expectRefused(stack, TABLE[0]!.path, withKey(stack, { messages: [] }), expected)
-    await expectRefused(
-      stack,
-      TABLE[0]!.path,
-      withKey(stack, { model: null, messages: [] }),
-      expected,
-    )
+    await expectRefused(stack, CHAT.path, withKey(stack, { messages: [] }), expected)
+    await expectRefused(stack, CHAT.path, withKey(stack, { model: null, messages: [] }), expected)
   })
   it.each([
     'nope',

@@ -1,8 +1,9 @@
 /** What the fleet cannot do now, browsers' questions and the operators' own routes, over the socket. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ask, open } from '../support/e2e-http.ts'
-import { inFlight, keyOf, TABLE } from '../support/e2e-api.ts'
+import { inFlight, keyOf } from '../support/e2e-api.ts'
 import { expectRefusal, expectRefused, NO_KEY, PAGE, withKey } from '../support/e2e-refusal.ts'
+import { ALL, CHAT } from '../support/e2e-table.ts'
 import { startBareRouter } from '../support/e2e-router.ts'
 import { eventually } from '../support/e2e-wait.ts'
 import { startStack, type Stack } from '../support/stack.ts'
@@ -37,7 +38,7 @@ afterAll(() => stack?.stop())
 
 describe('the fleet', () => {
   it('no instance free: 429 pool_busy with a retry-after of at most a minute', async () => {
-    const row = TABLE[0]!
+    const row = CHAT
     const leaving = new AbortController()
     const holder = open(stack.url + row.path, {
       ...withKey(stack, row.body('busy', 'x', { stream: true })),
@@ -48,7 +49,7 @@ describe('the fleet', () => {
       () => stack.sims['one']!.state().running,
       (running) => running === 1,
     )
-    for (const row of TABLE) {
+    for (const row of ALL) {
       for (const stream of [true, false]) {
         const { headers } = await expectRefused(
           stack,
@@ -76,7 +77,7 @@ describe('the fleet', () => {
     { model: 'bad', status: 502, code: 'upstream_failed' },
     { model: 'late', status: 504, code: 'upstream_timeout' },
   ])('$model: $status $code', async ({ model, status, code }) => {
-    for (const row of TABLE) {
+    for (const row of ALL) {
       for (const stream of [true, false]) {
         const expected = { status, code, type: 'server_error' }
         const { headers } = await expectRefused(
@@ -93,8 +94,8 @@ describe('the fleet', () => {
   it("vLLM's own 400 passes with its message, in our shape", async () => {
     for (const stream of [true, false]) {
       const { text } = await ask(
-        stack.url + TABLE[0]!.path,
-        withKey(stack, TABLE[0]!.body('picky', 'word '.repeat(300), { stream })),
+        stack.url + CHAT.path,
+        withKey(stack, CHAT.body('picky', 'word '.repeat(300), { stream })),
       )
       expect(JSON.parse(text)).toEqual({
         error: {
@@ -110,9 +111,9 @@ describe('the fleet', () => {
   it('no fleet at all: 503 router_unavailable, and the health check still says ok', async () => {
     const router = await startBareRouter()
     try {
-      const row = TABLE[0]!
+      const row = CHAT
       const sent = { headers: { ...PAGE, ...keyOf(stack) }, body: row.body('ok', 'x') }
-      expectRefusal(await ask(router.url + row.path, sent), {
+      expectRefusal(row.path, await ask(router.url + row.path, sent), {
         status: 503,
         code: 'router_unavailable',
         type: 'server_error',

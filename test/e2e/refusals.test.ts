@@ -1,8 +1,9 @@
 /** Who may not ask, and where there is nothing to ask, over the socket: status, code, shape, headers. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ask } from '../support/e2e-http.ts'
-import { inFlight, keyOf, TABLE } from '../support/e2e-api.ts'
+import { inFlight, keyOf } from '../support/e2e-api.ts'
 import { expectRefused, NO_KEY, withKey } from '../support/e2e-refusal.ts'
+import { ALL, CHAT } from '../support/e2e-table.ts'
 import { eventually } from '../support/e2e-wait.ts'
 import { startStack, type Stack } from '../support/stack.ts'
 
@@ -33,14 +34,14 @@ describe('unknown paths', () => {
     '/i/ok/v1/chat/completions',
     '/v1/chat/completions%2f..%2fmetrics',
   ])('%s is 404 before anything else is looked at', async (path) => {
-    const body = TABLE[0]!.body('ok', 'x')
+    const body = CHAT.body('ok', 'x')
     await expectRefused(stack, path, { body, headers: {} }, { status: 404, code: 'not_found' })
     await expectRefused(stack, path, withKey(stack, body), { status: 404, code: 'not_found' })
   })
 })
 
 describe('methods', () => {
-  it.each([...TABLE.map(({ path }) => ['GET', path, 'POST']), ['POST', '/v1/models', 'GET, HEAD']])(
+  it.each([...ALL.map(({ path }) => ['GET', path, 'POST']), ['POST', '/v1/models', 'GET, HEAD']])(
     '%s %s is 405 before the key is looked at, and names what is allowed',
     async (method, path, allow) => {
       const expected = { status: 405, code: 'method_not_allowed' }
@@ -49,7 +50,7 @@ describe('methods', () => {
     },
   )
   it.each(['PUT', 'DELETE', 'PATCH'])('%s is 405', async (method) => {
-    for (const path of ['/v1/models/ok', TABLE[0]!.path, '/ok/v1/completions'])
+    for (const path of ['/v1/models/ok', CHAT.path, '/ok/v1/completions'])
       await expectRefused(
         stack,
         path,
@@ -60,7 +61,7 @@ describe('methods', () => {
 })
 
 describe('keys', () => {
-  const body = () => TABLE[0]!.body('ok', 'x')
+  const body = () => CHAT.body('ok', 'x')
   const BAD: Readonly<Record<string, (key: string) => string | undefined>> = {
     none: () => undefined,
     empty: () => 'Bearer ',
@@ -74,7 +75,7 @@ describe('keys', () => {
   }
   it.each(Object.keys(BAD))('%s: 401', async (kind) => {
     const headers = { authorization: BAD[kind]!(stack.apiKey) }
-    for (const row of TABLE) await expectRefused(stack, row.path, { headers, body: body() }, NO_KEY)
+    for (const row of ALL) await expectRefused(stack, row.path, { headers, body: body() }, NO_KEY)
     await expectRefused(stack, '/v1/models', { headers }, NO_KEY)
     await expectRefused(stack, '/ok/v1/models/ok', { headers }, NO_KEY)
   })
@@ -93,7 +94,7 @@ describe('keys', () => {
     })
     const { key, id } = JSON.parse(made.text) as { key: string; id: string }
     const headers = { authorization: `Bearer ${key}` }
-    const row = TABLE[0]!
+    const row = CHAT
     const request = { headers, body: row.body('ok', 'x', { max_tokens: 1 }) }
     for (let i = 0; i < 3; i++) expect((await ask(stack.url + row.path, request)).status).toBe(200)
     await ask(`${stack.url}/admin/tenants/test/keys/${id}`, { method: 'DELETE', headers: admin })
@@ -110,7 +111,7 @@ describe('keys', () => {
 
   it('is looked at before the body is', async () => {
     const headers = { authorization: 'Bearer psk_x' }
-    await expectRefused(stack, TABLE[0]!.path, { headers, body: 'x'.repeat(CAP + 1) }, NO_KEY)
-    await expectRefused(stack, TABLE[0]!.path, { headers, body: '{' }, NO_KEY)
+    await expectRefused(stack, CHAT.path, { headers, body: 'x'.repeat(CAP + 1) }, NO_KEY)
+    await expectRefused(stack, CHAT.path, { headers, body: '{' }, NO_KEY)
   })
 })

@@ -3,15 +3,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { RequestRecord } from '../../scripts/sim/records.ts'
 import { startSim, type Sim } from '../../scripts/sim/server.ts'
 import { ask, open } from '../support/e2e-http.ts'
-import {
-  generating,
-  inFlight,
-  isWhole,
-  keyOf,
-  mostAtOnce,
-  TABLE,
-  textIn,
-} from '../support/e2e-api.ts'
+import { generating, inFlight, isWhole, keyOf, mostAtOnce, textIn } from '../support/e2e-api.ts'
+import { CHAT } from '../support/e2e-table.ts'
 import { eventually, sleep } from '../support/e2e-wait.ts'
 import { startStack, type Stack } from '../support/stack.ts'
 
@@ -40,7 +33,7 @@ afterAll(async () => {
 
 const sims = () => Object.values(stack.sims)
 const running = () => sims().reduce((sum, sim) => sum + sim.state().inFlight, 0)
-const row = TABLE[0]!
+const row = CHAT
 const fields = (seed: number, max_tokens: number) => ({ stream: true, seed, max_tokens })
 
 describe('a pool whose object is reset', () => {

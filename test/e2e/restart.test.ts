@@ -7,7 +7,8 @@ import { adminOf, untilReady } from '../../scripts/local/admin.ts'
 import type { Router } from '../../scripts/local/router.ts'
 import { startSim, type Sim } from '../../scripts/sim/server.ts'
 import { ask } from '../support/e2e-http.ts'
-import { keyOf, TABLE } from '../support/e2e-api.ts'
+import { keyOf } from '../support/e2e-api.ts'
+import { CHAT } from '../support/e2e-table.ts'
 import { BARE_ADMIN_TOKEN, startBareRouter } from '../support/e2e-router.ts'
 
 let storage: string
@@ -29,7 +30,7 @@ const start = async (): Promise<Router> => {
   routers.push(router)
   return router
 }
-const row = TABLE[0]!
+const row = CHAT
 const chat = ({ url }: Router, apiKey: string) =>
   ask(url + row.path, {
     headers: keyOf({ apiKey }),

@@ -11,11 +11,11 @@ import {
   isWhole,
   keyOf,
   mostAtOnce,
-  TABLE,
   textIn,
   type AnyAnswer,
 } from '../support/e2e-api.ts'
 import { open } from '../support/e2e-http.ts'
+import { ALL, STREAMED } from '../support/e2e-table.ts'
 import { eventually, sleep } from '../support/e2e-wait.ts'
 import { startStack, type Stack } from '../support/stack.ts'
 
@@ -52,10 +52,11 @@ const sims = () => Object.entries(stack.sims)
 type Fate = 'whole' | 'busy' | 'left' | 'left before an answer'
 
 async function request(leaves: boolean): Promise<Fate> {
-  const row = TABLE[Math.floor(Math.random() * TABLE.length)]!
-  const stream = Math.random() < 0.5
+  const row = ALL[Math.floor(Math.random() * ALL.length)]!
+  const stream = STREAMED.includes(row) && Math.random() < 0.5
   const tokens = 1 + Math.floor(Math.random() * 16)
-  const body = row.body('load', `load ${tokens}`, { stream, max_tokens: tokens })
+  const model = Math.random() < 0.5 ? 'load' : 'load-alias'
+  const body = row.body(model, `load ${tokens}`, { stream, max_tokens: tokens })
   const leaving = new AbortController()
   // Some leave while they wait, some while it speaks.
   const listens = stream && Math.random() < 0.5
@@ -71,9 +72,8 @@ async function request(leaves: boolean): Promise<Fate> {
     if (leaves && listens && opened.status === 200) timer = leave(Math.random() * PATIENCE_MS * 0.3)
     const { status, text, complete } = await opened.ended
     if (leaving.signal.aborted && !complete) return 'left'
-    const answer = stream && status === 200 ? null : (JSON.parse(text) as AnyAnswer)
-    if (status === 429 && answer?.error?.code === 'pool_busy') return 'busy'
-    const whole = answer ? answer.choices?.[0]?.finish_reason === 'length' : isWhole(text)
+    if (status === 429 && isBusy(JSON.parse(text) as AnyAnswer)) return 'busy'
+    const whole = !stream || isWhole(text)
     if (status === 200 && whole && complete && textIn(text) !== '') return 'whole'
     throw new Error(`${row.path}, stream ${stream}: ${status} ${text.slice(0, 500)}`)
   } catch (error) {
@@ -84,6 +84,10 @@ async function request(leaves: boolean): Promise<Fate> {
     clearTimeout(timer)
   }
 }
+
+/** In the words of either API. */
+const isBusy = ({ error }: AnyAnswer): boolean =>
+  error?.code === 'pool_busy' || error?.type === 'rate_limit_error'
 
 it('leaves no lease behind, and never fills an instance beyond its slots', async () => {
   const fates: Record<Fate, number> = { whole: 0, busy: 0, left: 0, 'left before an answer': 0 }

@@ -1,13 +1,13 @@
 /** A client that hides nothing: it sees each read, each broken connection, and leaves when told to. */
 import * as http from 'node:http'
 import type { Socket } from 'node:net'
+import { encoded, type SentBody } from './e2e-body.ts'
 
 export interface Sent {
   readonly method?: string
   /** Without a key, pass `authorization: undefined`. */
   readonly headers?: Readonly<Record<string, string | undefined>>
-  /** An object is sent as JSON; text as it is. */
-  readonly body?: object | string
+  readonly body?: SentBody
   /** Say how long the body is (default), or send it in chunks. */
   readonly chunked?: boolean
   readonly signal?: AbortSignal
@@ -49,11 +49,11 @@ export interface Open {
 export function open(url: string, sent: Sent = {}): Promise<Open> {
   const { body, signal, chunked = false, agent = false } = sent
   const method = sent.method ?? (body === undefined ? 'GET' : 'POST')
-  const text = typeof body === 'object' ? JSON.stringify(body) : body
+  const written = body === undefined ? null : encoded(body)
   const headers = Object.fromEntries(
     Object.entries({
-      ...(text !== undefined && { 'content-type': 'application/json' }),
-      ...(text !== undefined && !chunked && { 'content-length': String(Buffer.byteLength(text)) }),
+      ...(written && { 'content-type': written.type }),
+      ...(written && !chunked && { 'content-length': String(written.bytes.byteLength) }),
       ...sent.headers,
     }).filter((entry): entry is [string, string] => entry[1] !== undefined),
   )
@@ -66,7 +66,7 @@ export function open(url: string, sent: Sent = {}): Promise<Open> {
       answered = true
       resolve(reading(response, request))
     })
-    if (text !== undefined) request.write(text)
+    if (written) request.write(written.bytes)
     request.end()
   })
 }

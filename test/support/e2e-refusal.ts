@@ -23,14 +23,32 @@ export const NO_KEY: Expected = {
   type: 'authentication_error',
 }
 
-/** The whole of a refusal; what a page in a browser may read of it included. */
-export function expectRefusal(received: Received, expected: Expected): void {
+/** What Anthropic calls an error of a status; any other 4xx is an invalid request. */
+const ANTHROPIC: Readonly<Record<number, string>> = {
+  401: 'authentication_error',
+  404: 'not_found_error',
+  413: 'request_too_large',
+  429: 'rate_limit_error',
+  502: 'api_error',
+  503: 'overloaded_error',
+  504: 'api_error',
+}
+
+/**
+ * The whole of a refusal; what a page in a browser may read of it included.
+ * @param path what was asked: Anthropic's endpoints have errors of Anthropic's shape
+ */
+export function expectRefusal(path: string, received: Received, expected: Expected): void {
   const { status, headers, text } = received
   const { code, param = null, says = /\w{3}/, type = 'invalid_request_error' } = expected
   expect({ status, text }).toMatchObject({ status: expected.status })
-  expect(JSON.parse(text)).toEqual({
-    error: { message: expect.stringMatching(says) as string, type, param, code },
-  })
+  const message = expect.stringMatching(says) as string
+  const own = ANTHROPIC[expected.status] ?? 'invalid_request_error'
+  expect(JSON.parse(text)).toEqual(
+    isAnthropic(path)
+      ? { type: 'error', error: { type: own, message }, request_id: headers['x-request-id'] }
+      : { error: { message, type, param, code } },
+  )
   expect(headers['content-type']).toMatch(/^application\/json/)
   expect(headers['access-control-allow-origin']).toBe('*')
   expect(headers['access-control-expose-headers']).toContain('x-request-id')
@@ -38,6 +56,8 @@ export function expectRefusal(received: Received, expected: Expected): void {
   expect(headers['x-request-id']).toMatch(/^req_[0-9a-f]{32}$/)
   expect(text).not.toMatch(/<html|nginx|127\.0\.0\.1|node_modules|TypeError/i)
 }
+
+const isAnthropic = (path: string): boolean => /\/messages(?:\/count_tokens)?$/.test(path)
 
 /** Asks the router for something, from a page, and expects to be refused. */
 export async function expectRefused(
@@ -47,7 +67,7 @@ export async function expectRefused(
   expected: Expected,
 ): Promise<Received> {
   const received = await ask(url + path, { ...sent, headers: { ...PAGE, ...sent.headers } })
-  expectRefusal(received, expected)
+  expectRefusal(path, received, expected)
   return received
 }
 

@@ -1,5 +1,6 @@
 /** Reads of the bare socket: Node's HTTP client would show two chunks of one read as two. */
 import { connect } from 'node:net'
+import { encoded, type SentBody } from './e2e-body.ts'
 
 export interface WireRead {
   /** Milliseconds on this process's monotonic clock. */
@@ -7,17 +8,17 @@ export interface WireRead {
   readonly text: string
 }
 
-/** Posts a JSON body and notes each read of the answer until the server has ended the response. */
+/** Posts a body and notes each read of the answer until the server has ended the response. */
 export function wireReads(
   url: string,
-  { body, headers = {} }: { body: object; headers?: Readonly<Record<string, string>> },
+  { body, headers = {} }: { body: SentBody; headers?: Readonly<Record<string, string>> },
 ): Promise<readonly WireRead[]> {
   const { hostname, port, pathname } = new URL(url)
-  const text = JSON.stringify(body)
+  const { type, bytes } = encoded(body)
   const head = Object.entries({
     host: `${hostname}:${port}`,
-    'content-type': 'application/json',
-    'content-length': String(Buffer.byteLength(text)),
+    'content-type': type,
+    'content-length': String(bytes.byteLength),
     connection: 'close',
     ...headers,
   }).map(([name, value]) => `${name}: ${value}\r\n`)
@@ -30,6 +31,7 @@ export function wireReads(
     })
     socket.on('error', reject)
     socket.on('close', () => resolve(reads))
-    socket.write(`POST ${pathname} HTTP/1.1\r\n${head.join('')}\r\n${text}`)
+    socket.write(`POST ${pathname} HTTP/1.1\r\n${head.join('')}\r\n`)
+    socket.write(bytes)
   })
 }

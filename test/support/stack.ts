@@ -1,5 +1,5 @@
 /**
- * The whole path over real sockets, for e2e tests: simulated vLLM, Nginx where asked for, the Worker with
+ * The whole path over real sockets, for e2e tests: simulated vLLM that answers every endpoint, Nginx where asked for, the Worker with
  * its objects in workerd, the front. Free ports, storage of its own, nothing left behind.
  */
 import { fileURLToPath } from 'node:url'
@@ -36,7 +36,8 @@ export interface StackOptions {
   readonly viaNginx?: boolean
   /**
    * Parts of the fleet that the test is about; what is missing is made from `sims`: a pool for each name
-   * (`served_as` is that name), and for each pool a model of the same name at the path `/<name>`.
+   * (`served_as` is that name), and for each pool a model of the same name at the path `/<name>`, whose
+   * alias is `<name>-alias`: by the name streams need no edit, by the alias they do.
    */
   readonly fleet?: Partial<Omit<FleetInput, 'pools' | 'sites'>>
   /** Settings of single pools: policy, timeouts, `served_as`, … */
@@ -84,7 +85,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
   const sims: Record<string, Sim> = {}
   const ports: Record<string, number> = {}
   for (const { id, pool, options: simOptions } of options.sims) {
-    const sim = await startSim({ model: servedAs(draft, pool), ...simOptions })
+    const sim = await startSim({ model: servedAs(draft, pool), kind: 'all', ...simOptions })
     started.defer(() => sim.close())
     sims[id] = sim
     ports[id] = sim.port
@@ -153,7 +154,10 @@ function fleetOf({ sims, fleet, pools }: StackOptions): string {
   const file = {
     sites: { [SITE]: { origin: 'http://127.0.0.1:1', node_key: 'NODE_KEY' } },
     models: Object.fromEntries(
-      names.map((name) => [name, { path: `/${name}`, arms: [{ pool: name }] }]),
+      names.map((name) => [
+        name,
+        { path: `/${name}`, aliases: [`${name}-alias`], arms: [{ pool: name }] },
+      ]),
     ),
     ...fleet,
     pools: Object.fromEntries(names.map((name) => [name, poolOf(name)])),

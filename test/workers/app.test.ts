@@ -16,6 +16,7 @@ import {
   granted,
   HOST,
   inFlight,
+  named,
   pausedStream,
   OPERATOR,
   operate,
@@ -81,7 +82,7 @@ describe('a refusal', () => {
     { path: '/', method: 'GET' },
     { path: '/nope', method: 'GET' },
     { path: '/v1', method: 'GET' },
-    { path: '/v1/embeddings', method: 'POST' },
+    { path: '/v1/fine_tuning/jobs', method: 'POST' },
     { path: '/invocations', method: 'POST' },
     { path: '/metrics', method: 'GET' },
     { path: '/nobody/v1/chat/completions', method: 'POST' },
@@ -184,6 +185,26 @@ describe('a refusal', () => {
     expect(await refusal(response)).toEqual([400, INVALID, 'invalid_json'])
   })
 
+  it("on Anthropic's endpoints has Anthropic's shape, whoever says it", async () => {
+    upstream.answer = ({ path }) =>
+      path === '/v1/messages'
+        ? Response.json({ type: 'error', error: { type: 'x', message: 'No.' } }, { status: 400 })
+        : undefined
+    const CALLS = [
+      { model: 'nope', status: 404, type: 'not_found_error', says: /"nope"/ },
+      { model: 'm', status: 400, type: 'invalid_request_error', says: /^No\.$/ },
+    ]
+    for (const { model, status, type, says } of CALLS) {
+      const response = await ask({ ...BODY, model, max_tokens: 1 }, '/v1/messages')
+      expect(response.status).toBe(status)
+      expect(await response.json()).toEqual({
+        type: 'error',
+        error: { type, message: expect.stringMatching(says) },
+        request_id: response.headers.get('x-request-id'),
+      })
+    }
+  })
+
   it('when every slot is taken is 429, and says when to come back', async () => {
     const taken = [await granted('p'), await granted('p')]
     const response = await ask(BODY)
@@ -243,10 +264,25 @@ describe('objects of ours that are out of reach', () => {
 })
 
 describe('a request', () => {
+  it.each(['m', 'gpt-4o-mini', 'm@stable', 'M'])(
+    'by the name %s is answered by that name, streamed and not',
+    async (model) => {
+      const response = await ask({ ...BODY, model, stream: true })
+      expect(await response.text()).toBe(named(ANSWER, model))
+      const whole = await ask({ ...BODY, model })
+      expect(await whole.json()).toMatchObject({ model })
+    },
+  )
+
+  it('under a path with another name is answered by the public one', async () => {
+    const response = await ask({ ...BODY, model: 'gpt-9', stream: true }, `/m${CHAT}`)
+    expect(await response.text()).toBe(named(ANSWER, 'm'))
+  })
+
   it('streams, and carries its receipt', async () => {
-    const response = await ask({ ...BODY, stream: true })
+    const response = await ask({ ...BODY, stream: true, priority: 1, ignore_eos: true })
     expect(response.status).toBe(200)
-    expect(await response.text()).toBe(ANSWER)
+    expect(await response.text()).toBe(named(ANSWER, 'm'))
     expect(Object.fromEntries(response.headers)).toMatchObject({
       'content-type': expect.stringContaining('text/event-stream'),
       'x-request-id': expect.stringMatching(/^req_/),
@@ -257,6 +293,7 @@ describe('a request', () => {
       'x-penstock-reason': 'least_inflight',
       'x-penstock-attempts': '1',
       'x-penstock-fleet': '1',
+      'x-penstock-removed': 'priority, ignore_eos',
     })
   })
 
@@ -295,29 +332,39 @@ describe('a request', () => {
     expect((await models()).status).toBe(401)
   })
 
-  it('that is cut after content ends with an error frame and no [DONE] (L29)', async () => {
-    upstream.answer = ({ path }) => (path === CHAT ? eventStream(FIRST) : undefined)
-    const response = await ask({ ...BODY, stream: true })
-    const text = await response.text()
-    expect(text.startsWith(FIRST)).toBe(true)
-    expect(text.slice(FIRST.length)).toMatch(/^data: \{"error":\{.*"upstream_failed".*\}\}\n\n$/)
-    await vi.waitFor(async () => {
-      expect((await pool('p').status()).ended.truncated).toBeGreaterThan(0)
-    })
-  })
+  it.each(['m', 'M'])(
+    'that is cut after content (%s) ends with an error frame and no [DONE] (L29)',
+    async (model) => {
+      upstream.answer = ({ path }) => (path === CHAT ? eventStream(FIRST) : undefined)
+      const before = (await pool('p').status()).ended.truncated
+      const response = await ask({ ...BODY, model, stream: true })
+      const text = await response.text()
+      const came = named(FIRST, model)
+      expect(text.startsWith(came)).toBe(true)
+      expect(text.slice(came.length)).toMatch(/^data: \{"error":\{.*"upstream_failed".*\}\}\n\n$/)
+      await vi.waitFor(async () => {
+        expect((await pool('p').status()).ended.truncated).toBe(before + 1)
+      })
+    },
+  )
 
-  it('survives a reset of its pool object in the middle of its stream, and is counted again', async () => {
-    let goOn = false
-    upstream.answer = ({ path }) => (path === CHAT ? pausedStream(() => goOn) : undefined)
-    const response = await ask({ ...BODY, stream: true })
-    const text = response.text()
-    await vi.waitFor(async () => expect(await inFlight('p')).toEqual({ a: 1 }))
-    await abortAllDurableObjects()
-    await vi.waitFor(async () => expect(await inFlight('p')).toEqual({ a: 1 }), { timeout: 8_000 })
-    goOn = true
-    expect(await text).toBe(ANSWER)
-    await vi.waitFor(async () => expect((await pool('p').status()).ended.done).toBe(1))
-  })
+  it.each(['m', 'M'])(
+    'survives a reset of its pool object (%s), and is counted again',
+    async (model) => {
+      let goOn = false
+      upstream.answer = ({ path }) => (path === CHAT ? pausedStream(() => goOn) : undefined)
+      const response = await ask({ ...BODY, model, stream: true })
+      const text = response.text()
+      await vi.waitFor(async () => expect(await inFlight('p')).toEqual({ a: 1 }))
+      await abortAllDurableObjects()
+      await vi.waitFor(async () => expect(await inFlight('p')).toEqual({ a: 1 }), {
+        timeout: 8_000,
+      })
+      goOn = true
+      expect(await text).toBe(named(ANSWER, model))
+      await vi.waitFor(async () => expect((await pool('p').status()).ended.done).toBe(1))
+    },
+  )
 
   it('whose context ends without a word gives its slot back as lost (L03)', async () => {
     const lostBefore = (await pool('p').status()).ended.lost

@@ -67,6 +67,9 @@ const chunk = (delta: object, finish: string | null = null): string =>
     model: 'M',
     choices: [{ index: 0, delta, finish_reason: finish }],
   })}\n\n`
+/** A stream as a tenant gets it who asked for the model by this name. */
+export const named = (text: string, name: string): string =>
+  text.replaceAll('"model":"M"', `"model":"${name}"`)
 export const FIRST = chunk({ role: 'assistant', content: '' }) + chunk({ content: 'Hello' })
 export const REST = `${chunk({ content: ' world' }, 'stop')}data: [DONE]\n\n`
 export const ANSWER = FIRST + REST
@@ -79,6 +82,7 @@ export const instance = (id: string, named: Partial<InstanceConfig> = {}): Insta
   secrets: [],
   slots: 2,
   weight: 1,
+  lastResort: false,
   ...named,
 })
 
@@ -130,7 +134,7 @@ pools:
     limits: { body: 4KiB }
     instances: [{ id: a, url: "http://127.0.0.1:9001", slots: 2 }]
 models:
-  m: { path: /m, aliases: [gpt-4o-mini, org/m], arms: [{ pool: p }] }
+  m: { path: /m, aliases: [gpt-4o-mini, org/m, M], arms: [{ pool: p }] }
 `
 
 export const HOST = 'https://api.example.com'
