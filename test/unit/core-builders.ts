@@ -147,7 +147,10 @@ export function bodyOf(...first: readonly string[]) {
   return {
     stream: stream as ReadableStream<Uint8Array<ArrayBuffer>>,
     push,
-    end: () => controller.close(),
+    end: () => {
+      controller.close()
+      controller.byobRequest?.respond(0) // else a read into a buffer would wait on
+    },
     fail: (cause: unknown = new Error('connection lost')) => controller.error(cause),
     get cancelled() {
       return cancelled

@@ -46,6 +46,10 @@ function valueAfter(json: string, end: number): number {
 /** Puts another string where this one stands, and nothing else; the text itself where another one does. */
 export function stringReplaced(json: string, at: number, said: string, shown: string): string {
   if (at === -1 || json[at] !== '"') return json
+  const usual = JSON.stringify(said)
+  if (json.startsWith(usual, at)) {
+    return json.slice(0, at) + JSON.stringify(shown) + json.slice(at + usual.length)
+  }
   const end = endOfString(json, at)
   if (textOf(json.slice(at, end)) !== said) return json
   return json.slice(0, at) + JSON.stringify(shown) + json.slice(end)

@@ -3,6 +3,9 @@ import type { Carriage, Carried } from './relay.ts'
 
 const ENCODER = new TextEncoder()
 
+/** For one read; an engine's chunk is a frame or a few. */
+const ROOM_BYTES = 4 * 1024
+
 /**
  * Carries a stream whose frames must change: a name, a field under its old name as well, a frame that
  * nobody asked for. Only whole frames go out, each chunk's in one write, so that an error frame
@@ -16,29 +19,34 @@ export function carryEdited({ opened, edit, ...carriage }: Carriage): Carried {
   /** @returns false once the end was seen, or the engine has said that it failed: what follows is no answer any more */
   const pass = (frames: readonly string[], begin = ''): boolean => {
     let out = begin
+    let heard = false
     for (const frame of frames) {
-      if (witness.see(frame)) watchdog.heard()
+      heard = witness.see(frame) || heard
       if (witness.proof === 'failed' || witness.proof === 'aborted') {
         withheld = frame
         break
       }
       out += edit(frame)
     }
+    if (heard) watchdog.heard()
     outlet.write(out)
     return withheld === null && witness.proof !== 'whole'
   }
 
   const carry = async (): Promise<void> => {
-    const reader = opened.rest.getReader()
+    const reader = opened.rest.getReader({ mode: 'byob' })
+    let buffer = new ArrayBuffer(ROOM_BYTES) // one for all reads: a new one each time is dear
     try {
       let going = pass(opened.ahead, opened.held.map(edit).join(''))
       while (going) {
-        const { value, done } = await reader.read()
+        const { value, done } = await reader.read(new Uint8Array(buffer))
         if (done) return
         going = pass(opened.splitter.push(value))
+        buffer = value.buffer
         if (outlet.broken) abortUpstream()
       }
-      await readOut(reader)
+      reader.releaseLock()
+      await readOut(opened.rest.getReader())
     } catch {
       // Upstream broke, the watchdog ended it, or the tenant left: the witness and two flags tell which.
     }
@@ -60,6 +68,9 @@ class Outlet {
   readonly #writer: WritableStreamDefaultWriter<Uint8Array>
   #last: Promise<unknown> = Promise.resolve()
   broken = false
+  readonly #onBroken = (): void => {
+    this.broken = true
+  }
 
   constructor(tenant: WritableStream<Uint8Array>) {
     this.#writer = tenant.getWriter()
@@ -67,9 +78,7 @@ class Outlet {
 
   write(text: string): void {
     if (text === '' || this.broken) return
-    this.#last = this.#writer.write(ENCODER.encode(text)).catch(() => {
-      this.broken = true
-    })
+    this.#last = this.#writer.write(ENCODER.encode(text)).catch(this.#onBroken)
   }
 
   /** Leaves the stream to the next writer once all is written, or the reader has gone. */

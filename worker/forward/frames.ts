@@ -14,14 +14,20 @@ export class FrameSplitter {
 
   /** @returns the frames that `bytes` complete; the array may be used again for other bytes */
   push(bytes: Uint8Array): string[] {
+    const text = this.take(bytes)
+    return text === '' ? [] : framesIn(text)
+  }
+
+  /** The same frames in one piece. */
+  take(bytes: Uint8Array): string {
     const end = this.#lastEnd(bytes)
     if (end === 0) {
       if (bytes.byteLength > 0) this.#pending.push(bytes.slice())
-      return []
+      return ''
     }
     const whole = joined([...this.#pending, bytes.subarray(0, end)])
     this.#pending = end < bytes.byteLength ? [bytes.slice(end)] : []
-    return framesIn(DECODER.decode(whole))
+    return DECODER.decode(whole)
   }
 
   /** What has come of a frame that is not whole yet. */
@@ -67,7 +73,8 @@ export class FrameSplitter {
 }
 
 /** The frames of a text that ends with one. Neither kind of empty line is looked for twice in one place (L28). */
-function framesIn(text: string): string[] {
+export function framesIn(text: string): string[] {
+  if (text.indexOf('\n\n') === text.length - 2) return [text] // one frame a chunk, as engines write them
   const frames: string[] = []
   const lf = new Finder(text, '\n\n')
   const crlf = new Finder(text, '\n\r\n')
@@ -103,6 +110,13 @@ class Finder {
 /** Whether a frame has data; a comment such as `: keep-alive` proves that the line is open, not that the engine works. */
 export const carriesData = (frame: string): boolean =>
   frame.startsWith('data:') || frame.includes('\ndata:')
+
+/** Frames of a text that have data, counted by their lines: a second line of data counts as a frame more. */
+export function dataFramesIn(text: string): number {
+  let frames = text.startsWith('data:') ? 1 : 0
+  for (let at = text.indexOf('\ndata:'); at !== -1; at = text.indexOf('\ndata:', at + 1)) frames++
+  return frames
+}
 
 /** The data of one frame's lines, joined as the standard says; null when it has none. */
 export function dataOf(frame: string): string | null {

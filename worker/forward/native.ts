@@ -80,7 +80,7 @@ function drainInto(
         const { value, done } = await reader.read(new Uint8Array(buffer))
         ended = done
         if (!value) break
-        for (const frame of splitter.push(value)) if (witness.see(frame)) watchdog.heard()
+        if (witness.seeAll(splitter.take(value))) watchdog.heard()
         full = value.byteLength === value.buffer.byteLength
         buffer = full ? new ArrayBuffer(LARGE_BYTES) : value.buffer
       }

@@ -1,6 +1,6 @@
 import { END, type Dialect } from '../dialects/dialect.ts'
 import { parseObject, type Json } from '../json.ts'
-import { carriesData, dataOf } from './frames.ts'
+import { carriesData, dataFramesIn, dataOf, framesIn } from './frames.ts'
 import { idsIn, type Usage } from './usage.ts'
 
 /** Without its first quote: a search that begins with the commonest character stops at every one. */
@@ -40,12 +40,25 @@ export class Witness {
     return this.#proof
   }
 
+  /**
+   * Sees many frames in one text. Where none of them is out of the ordinary, they need not be told apart.
+   * @returns whether any of them carries data
+   */
+  seeAll(text: string): boolean {
+    if (text === '') return false
+    if (text.includes(USAGE) || text.includes(END) || this.#dialect.notable(text)) {
+      return framesIn(text).filter((frame) => this.see(frame)).length > 0
+    }
+    this.#count(text)
+    const frames = dataFramesIn(text)
+    this.#going += frames
+    return frames > 0
+  }
+
   /** @returns whether the frame carries data */
   see(frame: string): boolean {
     if (!carriesData(frame)) return false
-    const { answer, prompt } = idsIn(frame)
-    this.#ids += answer
-    this.#promptIds ??= prompt
+    this.#count(frame)
     if (frame.includes(USAGE)) {
       this.#firstUsage ??= frame
       this.#lastUsage = frame
@@ -79,6 +92,12 @@ export class Witness {
       cached,
       counted: 'estimate',
     }
+  }
+
+  #count(text: string): void {
+    const { answer, prompt } = idsIn(text)
+    this.#ids += answer
+    this.#promptIds ??= prompt
   }
 
   #judge(frame: string): void {
