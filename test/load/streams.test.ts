@@ -13,9 +13,9 @@ import { startStack, type Stack } from '../support/stack.ts'
 
 const STREAMS = 500
 const SECONDS = Number(process.env['LOAD_SECONDS'] ?? 60)
-const TOKEN_MS = 200
+const TOKEN_MS = 300
 /** Several engines, so that not all streams get their next token in the same moment. */
-const ENGINES = ['a', 'b', 'c', 'd', 'e']
+const ENGINES = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j']
 const MODEL = 'load'
 const ALIAS = 'load-by-another-name'
 /**

