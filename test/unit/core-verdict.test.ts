@@ -257,3 +257,14 @@ describe('what is told of an answer that broke off (L29)', () => {
     expect(failure.message).not.toMatch(/tiny|opt/)
   })
 })
+
+describe('the name vLLM knows, in its own words', () => {
+  it.each([
+    { servedAs: 'm', said: 'the maximum of m is 8 (m).', told: 'the maximum of qwen is 8 (qwen).' },
+    { servedAs: 'a.b', said: 'axb is not a.b, nor a.b-2', told: 'axb is not qwen, nor a.b-2' },
+    { servedAs: '$&', said: 'no $& here', told: 'no qwen here' },
+  ])('is the public one where it stands by itself: $servedAs', ({ servedAs, said, told }) => {
+    const text = JSON.stringify({ error: { message: said, type: 'BadRequestError', code: 400 } })
+    expect(judge(400, text, { servedAs, model: 'qwen' })).toMatchObject({ message: told })
+  })
+})

@@ -160,11 +160,15 @@ function codeOf(status: number, { message }: Said): string {
   return status === 501 ? 'unsupported_value' : 'invalid_value'
 }
 
+/** A name where it stands by itself: names may be short, and letters of other words. */
+const asWord = (name: string): RegExp =>
+  new RegExp(`(?<![\\w.-])${name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}(?![\\w-])`, 'g')
+
 const PATH = /(?<![\w:/.<])\/(?:[\w.@-]+\/)+[\w.@-]*/g
 
 /** Upstream's words without filesystem paths and without names that only the operator knows. */
 function discreet(message: string, { servedAs, model }: Naming): string {
-  const named = servedAs === model ? message : message.replaceAll(servedAs, model)
+  const named = servedAs === model ? message : message.replaceAll(asWord(servedAs), () => model)
   return named
     .replace(/ Valid aliases: .*/s, '')
     .replace(PATH, '<path>')
