@@ -32,6 +32,10 @@ const REFUSALS = {
 
 export type RefusalCode = keyof typeof REFUSALS
 
+/** The HTTP status of one of our own codes; undefined for any other word. */
+export const statusOfCode = (code: string): number | undefined =>
+  Object.hasOwn(REFUSALS, code) ? REFUSALS[code as RefusalCode][0] : undefined
+
 export interface RefusalOptions extends ErrorOptions {
   /** The request field at fault, as OpenAI's SDKs show it. */
   readonly param?: string

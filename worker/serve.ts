@@ -5,7 +5,7 @@ import { poolObject, tenantObject } from './env.ts'
 import type { ForwardDeps } from './forward/order.ts'
 import { respond } from './forward/respond.ts'
 import type { Slot } from './forward/slot.ts'
-import { StaleRoute, takeSlot } from './forward/slots.ts'
+import { fleetInFlux, STALE_TRIES, StaleRoute, takeSlot } from './forward/slots.ts'
 import { upstreamCall } from './forward/upstream.ts'
 import { entrance, identify, sleep, sourceOf, withNews, type Ctx } from './entrance.ts'
 import { admit } from './ingress/admit.ts'
@@ -18,8 +18,8 @@ import { removedHeaders } from './ingress/fields.ts'
 import { screen } from './ingress/screen.ts'
 import type { Receipt } from './receipt.ts'
 import { Refusal, type RefusalCode } from './refusal.ts'
-import { largestBodies, resolveAll, type Route } from './routing/resolve.ts'
-import { snapshots } from './routing/snapshots.ts'
+import { largestBodies, resolveAll, type Asked, type Route } from './routing/resolve.ts'
+import { snapshots, type SnapshotSource } from './routing/snapshots.ts'
 
 /** One request to an endpoint, however it came in: over HTTP, in a WebSocket's frame, as an RPC. */
 export interface Asking {
@@ -81,19 +81,14 @@ async function steps(
     const asked = { prefix, model: call.model, cohort: `${tenant}\u0000${call.user ?? ''}` }
     const routes = await withNews(source, snapshot, (latest) => resolveAll(latest, asked))
     const [{ pool } = notRouted()] = routes
-    // Until the model was known, the body was read up to the largest cap of all pools.
-    checkSize(endpoint, call, pool.limits)
     const stream = call.stream && endpoint.dialect !== null
     const order = {
       endpoint,
       stream,
       routes,
-      renew: async (version: number) => {
-        const anew = resolveAll(await snapshots.reload(source), asked)
-        // With no news to be had, the pool's word counts: it serves what it was told last.
-        return anew.map((route) => ({ ...route, fleet: Math.max(route.fleet, version) }))
-      },
+      renew: (version: number) => renewed(source, asked, version),
       prepare: (route: Route) => {
+        // Until the model was known, the body was read up to the largest cap of all pools.
         checkSize(endpoint, call, route.pool.limits)
         const { limits, mediaDomains } = route.pool
         const screened = screen(endpoint, call, { limits, mediaDomains, salt })
@@ -144,6 +139,17 @@ const CHECKED_BEFORE_ADMISSION: ReadonlySet<RefusalCode> = new Set([
 function checkSize({ body }: Endpoint, { bytes }: Call, limits: Route['pool']['limits']): void {
   const cap = body === 'multipart' ? limits.audioBytes : limits.bodyBytes
   if (bytes > cap) throw tooLarge(cap)
+}
+
+/** The routes by the fleet version that a pool has. */
+async function renewed(
+  source: SnapshotSource,
+  asked: Asked,
+  version: number,
+): Promise<readonly Route[]> {
+  const anew = resolveAll(await snapshots.reload(source), asked)
+  // With no news to be had, the pool's word counts: it serves what it was told last.
+  return anew.map((route) => ({ ...route, fleet: Math.max(route.fleet, version) }))
 }
 
 const notRouted = (): never => {
@@ -204,9 +210,9 @@ export async function lend(
         }
         return { route, slot, secretOf: deps.secretOf, settle }
       } catch (error) {
-        if (!(error instanceof StaleRoute) || tries === STALE_TRIES) throw error
-        const [anew = notRouted()] = resolveAll(await snapshots.reload(source), asked)
-        route = { ...anew, fleet: Math.max(anew.fleet, error.version) }
+        if (!(error instanceof StaleRoute)) throw error
+        if (tries > STALE_TRIES) throw fleetInFlux()
+        ;[route = notRouted()] = await renewed(source, asked, error.version)
       }
     }
   } catch (error) {
@@ -215,7 +221,6 @@ export async function lend(
   }
 }
 
-const STALE_TRIES = 3
 const NOT_AGAIN = {
   kind: 'fault',
   reason: 'failed before',

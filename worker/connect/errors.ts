@@ -1,7 +1,7 @@
 import { Code, ConnectError } from '@connectrpc/connect'
 import { isObject, parseObject, type Json } from '../json.ts'
 import type { Receipt } from '../receipt.ts'
-import { Refusal } from '../refusal.ts'
+import { Refusal, statusOfCode } from '../refusal.ts'
 
 /**
  * gRPC's code for each HTTP status that HTTP clients of the same requests get (`docs/connect.md`).
@@ -70,7 +70,7 @@ export function errorOfFrame(frame: Json): ConnectError | null {
   const detail = detailOf(frame)
   if (!detail) return null
   const { message, code, type } = detail
-  const status = STATUS_OF_CODE[code] ?? STATUS_OF_TYPE[type] ?? Number(code)
+  const status = statusOfCode(code) ?? STATUS_OF_TYPE[type] ?? Number(code)
   return new ConnectError(message, codeOfStatus(Number.isInteger(status) ? status : 503), {
     'x-penstock-code': code,
   })
@@ -82,18 +82,7 @@ export const cutShort = (): ConnectError =>
     'x-penstock-code': 'upstream_failed',
   })
 
-/** Inside a stream there is no status: it follows from the router's own words … */
-const STATUS_OF_CODE: Readonly<Record<string, number>> = {
-  upstream_failed: 502,
-  upstream_timeout: 504,
-  router_unavailable: 503,
-  no_instance_ready: 503,
-  internal_error: 500,
-  model_not_found: 404,
-  not_found: 404,
-}
-
-/** … or from the kind of error; vLLM's own errors have the status itself for a code. */
+/** Inside a stream there is no status: it follows from the router's own words, or from the kind of error; vLLM's own errors have the status itself for a code. */
 const STATUS_OF_TYPE: Readonly<Record<string, number>> = {
   invalid_request_error: 400,
   authentication_error: 401,

@@ -26,8 +26,6 @@ export class Attempt {
   readonly #onTenantLeft = (): void => this.#abort.abort()
   readonly #sentAt: number
   #contentAt: number | null = null
-  /** The tenant has it, or will. */
-  #committed = false
 
   constructor(order: Order, route: Route, deps: ForwardDeps, slot: Slot) {
     const { endpoint, signal, deadline, promptEstimate } = order
@@ -79,10 +77,7 @@ export class Attempt {
       const streamReading = { ...reading, dialect, witness: this.#witness }
       if (!wantsStream) return await collect(response, streamReading, upstream.asked)
       const outcome = await openStream(response, streamReading)
-      if (outcome.kind === 'opened') {
-        this.#contentAt = this.#deps.now()
-        this.#committed = true
-      }
+      if (outcome.kind === 'opened') this.#contentAt = this.#deps.now()
       return outcome
     } catch (cause) {
       const { expired } = this.#watchdog
@@ -145,7 +140,7 @@ export class Attempt {
     }
     const { promptEstimate } = this.#order
     // What nobody gets, nobody pays for: an attempt that was given up for another one.
-    const isTenants = this.#committed || whole !== null || ending === 'client-left'
+    const isTenants = this.#contentAt !== null || whole !== null || ending === 'client-left'
     if (!isTenants) return null
     const seen = this.#witness?.usage(promptEstimate) ?? null
     if (seen || ending !== 'client-left') return seen

@@ -4,7 +4,7 @@ import { Attempt } from './attempt.ts'
 import type { Presentation } from './edits.ts'
 import type { Opened, Whole } from './open.ts'
 import type { Failure, ForwardDeps, Order } from './order.ts'
-import { StaleRoute, takeSlot } from './slots.ts'
+import { fleetInFlux, STALE_TRIES, StaleRoute, takeSlot } from './slots.ts'
 import type { UpstreamCall } from './upstream.ts'
 import type { Rejection } from './verdict.ts'
 
@@ -18,9 +18,6 @@ export type Answer =
     }
   | Whole
   | Rejection
-
-/** Times the routes may turn out stale within one request; each is an `apply` that overtook it. */
-const STALE_TRIES = 3
 
 /**
  * Answers a request: the model it asks for, then, where that has nobody to answer, the models to fall
@@ -151,8 +148,3 @@ function nobodyCould(failed: readonly Failure[], { final = false } = {}): Refusa
   const message = `The model server failed to answer.${said}`
   return new Refusal('upstream_failed', message, { cause, final })
 }
-
-const fleetInFlux = (): Refusal =>
-  new Refusal('router_unavailable', 'The fleet is being changed just now. Try again.', {
-    headers: { 'retry-after': '1' },
-  })

@@ -18,6 +18,14 @@ export class StaleRoute extends Error {
   }
 }
 
+/** Times the route of one request may turn out stale; each is an `apply` that overtook it. */
+export const STALE_TRIES = 3
+
+export const fleetInFlux = (): Refusal =>
+  new Refusal('router_unavailable', 'The fleet is being changed just now. Try again.', {
+    headers: { 'retry-after': '1' },
+  })
+
 /** For a slot that was granted to a request that may not have it. */
 const REFUSED: Settlement = {
   ending: 'refused',
