@@ -119,28 +119,34 @@ export interface RelayRow {
   readonly perSecond: readonly number[]
 }
 
-/** The bare Worker, the router with nothing to edit, and with something in every frame. */
+/** The bare Worker, the router with nothing to edit, and with something in every frame, edited by either. */
 export interface Relay {
   readonly bare: RelayRow
   readonly router: RelayRow
-  readonly edited: RelayRow
+  readonly byWorker: RelayRow
+  /** Null where Nginx is not installed. */
+  readonly byNginx: RelayRow | null
 }
 
 /** @returns null where the system does not tell CPU times */
 export async function measureRelay(
-  { bareAlone, routerAlone, routerEdited, pids }: Rows,
+  { bareAlone, routerAlone, routerEdited, nginxEdited, pids }: Rows,
   { rounds, windowMs }: Effort['relay'],
   load: Load,
 ): Promise<Relay | null> {
   if (!hasProcessCpu()) return null
   const perTick = 1_000_000 / ticksPerSecond()
   const row = (target: Target) => ({ target, micros: [] as number[], perSecond: [] as number[] })
-  const table = { bare: row(bareAlone), router: row(routerAlone), edited: row(routerEdited) }
+  const table = {
+    bare: row(bareAlone),
+    router: row(routerAlone),
+    byWorker: row(routerEdited),
+    byNginx: nginxEdited && row(nginxEdited),
+  }
   // Frames for the window, what is before it, and half a second to spare.
   const frames = Math.ceil((SETTLE_MS + windowMs + 500) / PACED.everyMs)
   for (let round = 0; round < rounds; round++) {
-    for (const name of ['bare', 'router', 'edited'] as const) {
-      const { target, micros, perSecond } = table[name]
+    for (const { target, micros, perSecond } of present(Object.values(table))) {
       const seen = await load({
         kind: 'relay',
         target,
@@ -148,7 +154,7 @@ export async function measureRelay(
         streams: PACED.streams,
         settleMs: SETTLE_MS,
         windowMs,
-        pid: name === 'bare' ? pids.bare : pids.router,
+        pid: target === bareAlone ? pids.bare : pids.router,
       })
       micros.push((seen.ticks * perTick) / seen.frames)
       perSecond.push((seen.frames * 1_000) / seen.ms)
@@ -157,5 +163,4 @@ export async function measureRelay(
   return table
 }
 
-const present = (targets: readonly (Target | null)[]): Target[] =>
-  targets.filter((target) => target !== null)
+const present = <T>(items: readonly (T | null)[]): T[] => items.filter((item) => item !== null)

@@ -14,7 +14,7 @@ import { startRouter } from '../scripts/local/router.ts'
 import { startWorkerd } from '../scripts/local/workerd.ts'
 import type { Target } from './connection.ts'
 import { startUpstream } from './forked.ts'
-import { ALIAS, MODEL, SITE_MODEL } from './workload.ts'
+import { ALIAS, MODEL, SITE_ALIAS, SITE_MODEL } from './workload.ts'
 
 /** The ways to the same upstream that are compared. `null`: Nginx is not installed here. */
 export interface Rows {
@@ -27,8 +27,10 @@ export interface Rows {
   /** The same two on workerd's own port: the front is no part of a deployed router. */
   readonly bareAlone: Target
   readonly routerAlone: Target
-  /** The router where every frame must be edited: the tenant asked by an alias. */
+  /** The router where the tenant asked by an alias: the Worker edits every frame. */
   readonly routerEdited: Target
+  /** The same through a site, whose Nginx says the alias. */
+  readonly nginxEdited: Target | null
   /** Process ids of the two workerds. */
   readonly pids: { readonly bare: number; readonly router: number }
 }
@@ -81,10 +83,20 @@ export async function startRows(stack: AsyncDisposableStack): Promise<Rows> {
     routerAlone: { ...byUrl, label: 'router, without the front', port: router.workerPort },
     routerEdited: {
       ...byUrl,
-      label: 'router, every frame edited',
+      label: 'router, every frame edited by the Worker',
       port: router.workerPort,
       model: ALIAS,
     },
+    nginxEdited:
+      nginxPort === null
+        ? null
+        : {
+            ...keyed,
+            label: "router, every frame edited by the site's Nginx",
+            port: router.workerPort,
+            model: SITE_ALIAS,
+            proof: `x-penstock-instance: ${BY_SITE}`,
+          },
     pids: { bare: bare.pid, router: router.pid },
   }
 }
@@ -106,7 +118,7 @@ function fleetFile(upstream: number, nginxPort: number | null): string {
       port: upstream,
       slots: SLOTS,
     })
-    file.models[SITE_MODEL] = { arms: [{ pool: BY_SITE }] }
+    file.models[SITE_MODEL] = { aliases: [SITE_ALIAS], arms: [{ pool: BY_SITE }] }
   }
   return stringify(file)
 }

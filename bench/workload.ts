@@ -14,8 +14,9 @@ export interface Order {
 /** What the upstream calls itself behind a URL, and behind a site: public names as well, so that nothing is edited. */
 export const MODEL = 'bench'
 export const SITE_MODEL = 'bench-site'
-/** A second public name for the first: every frame must be edited. */
+/** Second public names for them: what the tenant asked by must stand in every frame. */
 export const ALIAS = 'bench-by-another-name'
+export const SITE_ALIAS = 'bench-site-by-another-name'
 export const END_MARK = 'data: [DONE]\n\n'
 /** Found in a frame that carries text, and not in the role-only frame before it. */
 export const CONTENT_MARK = '"content":" '

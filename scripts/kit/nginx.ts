@@ -94,6 +94,18 @@ const UPGRADE_MAPS = `
     }
 `
 
+/**
+ * The edge asks for another name in a stream's frames, and Nginx, which passes every byte anyway, puts
+ * it there: what the edge need not change, it need not look at. Quotes within generated text are
+ * escaped, so only the member itself is found. Both empty: nothing is looked for.
+ */
+const RENAME_MAP = `
+    map $http_x_penstock_served_as $penstock_said {
+        default '"model":"$http_x_penstock_served_as"';
+        "" "";
+    }
+`
+
 const runFiles = (runDir: string | undefined) => {
   const at = (name: string): string => filePath(`${runDir ?? '/var/log/nginx'}/${name}`)
   if (runDir === undefined) {
@@ -167,7 +179,7 @@ ${files.temp}    default_type application/json;
         default $request_method;
         HEAD GET;
     }
-${UPGRADE_MAPS}${hasNodeKey ? nodeKeyMap(options.nodeKeyFile) : ''}${backends.map(upstreamOf).join('')}
+${UPGRADE_MAPS}${RENAME_MAP}${hasNodeKey ? nodeKeyMap(options.nodeKeyFile) : ''}${backends.map(upstreamOf).join('')}
 
     server {
         listen ${listen};
@@ -197,6 +209,11 @@ ${hasNodeKey ? '\n        if ($penstock_refused) { return 403; }\n' : ''}
         proxy_intercept_errors off; # vLLM's own errors pass as they are
         proxy_redirect off;
         proxy_hide_header x-penstock-origin;
+
+        # An alias: the name a tenant asked by, in each frame of its stream.
+        sub_filter_types text/event-stream;
+        sub_filter_once off;
+        sub_filter $penstock_said '"model":"$http_x_penstock_shown_as"';
 
         # Of the request's headers vLLM gets these alone: no keys, no addresses, nothing that pins a
         # rank or sets a priority.

@@ -96,11 +96,13 @@ export interface SiteNginx {
   readonly port: number
   /** What Nginx asks of the router. */
   readonly nodeKey: string
+  /** Changes the configuration that the kit writes, for a site of another age. */
+  readonly changed?: (conf: string) => string
 }
 
 /** Runs Nginx as the one site of `fleet` has it; `ended` settles when it has ended, and says how. */
 export async function startSiteNginx(
-  { command, fleet, port, nodeKey }: SiteNginx,
+  { command, fleet, port, nodeKey, changed = (conf) => conf }: SiteNginx,
   stack: AsyncDisposableStack,
 ): Promise<{ readonly ended: Promise<string> }> {
   const [site] = Object.keys(fleet.sites)
@@ -112,12 +114,14 @@ export async function startSiteNginx(
   const nginx = await startNginx({
     command,
     conf: (runDir) =>
-      renderNginx(fleet, site, {
-        listen,
-        nodeKeyFile: join(runDir, keyFile),
-        runDir,
-        ...(user !== undefined && { user }),
-      }),
+      changed(
+        renderNginx(fleet, site, {
+          listen,
+          nodeKeyFile: join(runDir, keyFile),
+          runDir,
+          ...(user !== undefined && { user }),
+        }),
+      ),
     files: { [keyFile]: `"${nodeKey}" 1;\n` },
     host: HOST,
     port,

@@ -32,6 +32,7 @@ beforeAll(async () => {
   const options = { profile: { ttftBaseMs: 5, itlBaseMs: 4, prefillMsPerToken: 0 } }
   stack = await startStack({
     viaNginx: true,
+    nginxRenames: false, // by an alias, frame by frame
     sims: [...Object.keys(BREAKS), ...OTHERS].map((pool) => ({
       id: pool,
       pool,

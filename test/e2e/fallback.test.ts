@@ -92,6 +92,7 @@ beforeAll(async () => {
   const modelOf = (pool: string, fallback: string[] = []) => ({ arms: [{ pool }], fallback })
   stack = await startStack({
     viaNginx: true,
+    nginxRenames: false, // by an alias, frame by frame
     sims: [
       ...pools.map((pool) =>
         simOf(`${pool}-1`, pool, SEEDS.a, {

@@ -109,6 +109,7 @@ let stack: Stack
 beforeAll(async () => {
   stack = await startStack({
     viaNginx: true,
+    nginxRenames: false, // by an alias, frame by frame
     sims: POOLS.flatMap((pool) => {
       const options = { kind: 'all', profile: FAST, promptTokensDetails: true } as const
       const own = { id: pool, pool, options }

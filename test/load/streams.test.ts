@@ -1,7 +1,8 @@
 /**
  * Five hundred streams at once for a minute, through Nginx and the Worker: each arrives token by token
  * as the model said it, in the model's own rhythm, and the router's memory does not grow with what
- * has gone by. Once as the runtime carries them by itself, once with a name to change in every frame.
+ * has gone by. Once as the runtime carries them by itself, once with a name that the site's Nginx
+ * changes in every frame, and once with a frame that the Worker must look for and take out.
  */
 import { readFileSync } from 'node:fs'
 import { Agent, request } from 'node:http'
@@ -23,8 +24,16 @@ const ALIAS = 'load-by-another-name'
  * garbage behind, and in a local workerd all streams share one isolate, whose collector stops it.
  */
 const WAYS = [
-  { way: 'natively', model: MODEL, seconds: SECONDS, gapMs: 25 },
-  { way: 'edited', model: ALIAS, seconds: SECONDS / 2, gapMs: 100 },
+  { way: 'natively', model: MODEL, seconds: SECONDS, gapMs: 25, more: {} },
+  { way: 'by an alias', model: ALIAS, seconds: SECONDS / 2, gapMs: 25, more: {} },
+  // Who asks for ids gets them, and so the usage that the router asks for has a frame of its own.
+  {
+    way: 'edited',
+    model: MODEL,
+    seconds: SECONDS / 2,
+    gapMs: 100,
+    more: { return_token_ids: true },
+  },
 ]
 
 let stack: Stack
@@ -110,7 +119,7 @@ it.each(WAYS)(
   'carries every token of every stream $way, in the rhythm of the engine, at a constant cost',
   // A shared machine has bad minutes; a good one shows what the router does, none would not.
   { retry: 2 },
-  async ({ way, model: asked, seconds: lasting, gapMs }) => {
+  async ({ way, model: asked, seconds: lasting, gapMs, more }) => {
     for (const sim of Object.values(stack.sims)) sim.clearRequests()
     const tokens = Math.ceil((lasting * 1_000) / TOKEN_MS)
     const bodyOf = (i: number) => ({
@@ -119,6 +128,7 @@ it.each(WAYS)(
       seed: i,
       max_tokens: tokens,
       messages: [{ role: 'user', content: `stream ${i}` }],
+      ...more,
     })
     const memory: number[] = []
     let over = false

@@ -35,9 +35,14 @@ export interface StackOptions {
   /** Put a real Nginx, configured as a site's, between router and instances. Default false. */
   readonly viaNginx?: boolean
   /**
+   * Whether that Nginx puts the name that a tenant asked by into chat's frames. Default true; an older
+   * site's does not, and the router does it.
+   */
+  readonly nginxRenames?: boolean
+  /**
    * Parts of the fleet that the test is about; what is missing is made from `sims`: a pool for each name
    * (`served_as` is that name), and for each pool a model of the same name at the path `/<name>`, whose
-   * alias is `<name>-alias`: by the name streams need no edit, by the alias they do.
+   * alias is `<name>-alias`: by the name streams need no edit, by the alias they do (see `nginxRenames`).
    */
   readonly fleet?: Partial<Omit<FleetInput, 'pools' | 'sites'>>
   /** Settings of single pools: policy, timeouts, `served_as`, … */
@@ -91,7 +96,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     ports[id] = sim.port
   }
   const yaml = options.viaNginx
-    ? await withNginx(draft, ports, started)
+    ? await withNginx(draft, ports, { renames: options.nginxRenames ?? true }, started)
     : localFleet(draft, ports, null)
 
   const lines: string[] = []
@@ -168,13 +173,15 @@ function fleetOf({ sims, fleet, pools }: StackOptions): string {
 async function withNginx(
   draft: string,
   ports: Readonly<Record<string, number>>,
+  { renames }: { renames: boolean },
   started: AsyncDisposableStack,
 ): Promise<string> {
   const command = await findNginx()
   if (command === null) throw new Error('this test needs nginx: apt-get install nginx-light')
   const port = await ephemeralPort()
   const yaml = localFleet(draft, ports, `http://127.0.0.1:${port}`)
-  await startSiteNginx({ command, fleet: fileOf(yaml), port, nodeKey: NODE_KEY }, started)
+  const changed = (conf: string) => (renames ? conf : conf.replaceAll(/^ *sub_filter .*\n/gm, ''))
+  await startSiteNginx({ command, fleet: fileOf(yaml), port, nodeKey: NODE_KEY, changed }, started)
   return yaml
 }
 

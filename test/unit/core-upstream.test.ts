@@ -114,7 +114,7 @@ describe("vLLM's copy of a call", () => {
   it.each([
     { body: {}, ids: true, usage: false, way: 'native: the ids are enough' },
     { body: { stream_options: { include_usage: true } }, ids: true, usage: true, way: 'he asked' },
-    { body: {}, shown: 'qwen', ids: true, usage: true, way: 'edited: one more costs nothing' },
+    { body: {}, shown: 'qwen', ids: true, usage: false, way: 'edited: so are they' },
     { body: { return_token_ids: true }, ids: true, usage: true, way: 'he asked for ids' },
     { body: { prompt: ['a', 'b'] }, ids: false, usage: true, way: 'ids of two prompts are mixed' },
     { body: { prompt: [1, 2, 3] }, ids: true, usage: false, way: 'a list of ids is one prompt' },
@@ -133,10 +133,10 @@ describe("vLLM's copy of a call", () => {
     { asked: { include_usage: true }, has: true, why: 'he asked for both' },
   ])('has usage on every frame, $has, as the tenant would without us: $why', ({ asked, has }) => {
     const options = { ...asked, continuous_usage_stats: true }
-    for (const body of [{}, { return_token_ids: true }])
-      expect(
-        callFor({ stream: true, stream_options: options, ...body }, { shown: 'qwen' }).sent,
-      ).toMatchObject({ stream_options: { include_usage: true, continuous_usage_stats: has } })
+    const withOurs = { stream: true, stream_options: options, return_token_ids: true }
+    expect(callFor(withOurs).sent).toMatchObject({
+      stream_options: { include_usage: true, continuous_usage_stats: has },
+    })
     const native = callFor({ stream: true, stream_options: options }).sent
     expect(native['stream_options'], 'nothing of ours is in it').toEqual(options)
   })
@@ -147,7 +147,7 @@ describe("vLLM's copy of a call", () => {
       return { ids: presentation.hidesIds, usage: presentation.hidesUsage }
     }
     expect(hides({})).toEqual({ ids: true, usage: false })
-    expect(hides({}, 'qwen')).toEqual({ ids: true, usage: true })
+    expect(hides({}, 'qwen')).toEqual({ ids: true, usage: false })
     expect(hides({ return_token_ids: true })).toEqual({ ids: false, usage: true })
     const usage = { stream_options: { include_usage: true } }
     expect(hides(usage, 'qwen')).toEqual({ ids: true, usage: false })
@@ -206,6 +206,33 @@ describe("vLLM's copy of a call", () => {
 })
 
 describe('send', () => {
+  const headersFor = async (site: string | null, shown: string, body: object, path?: string) => {
+    let headers: unknown
+    await send(target({ site }), callFor(body, { shown, ...(path !== undefined && { path }) }), {
+      fetch: async (_url, init) => {
+        headers = init.headers
+        return new Response()
+      },
+      secretOf: () => 'n',
+      signal: new AbortController().signal,
+    })
+    return headers as Record<string, string>
+  }
+
+  it("asks a site's Nginx to say the alias in the frames of a chat, and nobody else", async () => {
+    const asked = { 'x-penstock-served-as': 'Qwen-14B-Chat', 'x-penstock-shown-as': 'qwen:x/1' }
+    expect(await headersFor('lab', 'qwen:x/1', { stream: true })).toMatchObject(asked)
+    for (const headers of [
+      await headersFor(null, 'qwen', { stream: true }), // called by its URL: vLLM would get them
+      await headersFor('lab', 'Qwen-14B-Chat', { stream: true }),
+      await headersFor('lab', 'qwen"', { stream: true }), // JSON would write it otherwise
+      await headersFor('lab', 'qwen', { stream: true }, '/v1/messages'), // only its first frame says it
+      // A search cannot tell the model's name from what the tenant calls `model` in a tool.
+      await headersFor('lab', 'qwen', { stream: true }, '/v1/responses'),
+    ])
+      expect(Object.keys(headers).filter((name) => name.endsWith('-as'))).toEqual([])
+  })
+
   it("goes to the instance's own path with the keys of its site", async () => {
     let sent: { url: string; init: RequestInit } | undefined
     const at = target({

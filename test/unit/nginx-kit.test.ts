@@ -73,6 +73,14 @@ async function upstreamAnswers(asked: IncomingMessage, answer: ServerResponse): 
     }
     answer.writeHead(400, { 'content-type': 'application/json', 'x-penstock-origin': 'forged' })
     answer.end(JSON.stringify(error))
+  } else if (body.includes('names')) {
+    const type = body.includes('whole') ? 'application/json' : 'text/event-stream'
+    answer.writeHead(200, { 'content-type': type })
+    for (const piece of body.split('names')) {
+      answer.write(piece)
+      await sleep(30)
+    }
+    answer.end()
   } else if (body.includes('stream')) {
     answer.writeHead(200, { 'content-type': 'text/event-stream' })
     for (let n = 0; n < 6 && !answer.destroyed; n++) {
@@ -388,6 +396,46 @@ it('hands vLLM the headers it needs and no others', async () => {
     'traceparent',
     'x-request-id',
   ])
+})
+
+describe('another name in the frames of a stream', () => {
+  const frame = (model: string): string => `data: {"id":"1","model":"${model}","choices":[]}\n\n`
+  const said =
+    frame('served') +
+    `data: {"model":"served-more","text":"\\"model\\":\\"served\\" served"}\n\n` +
+    frame('served')
+  const headers = { 'x-penstock-served-as': 'served', 'x-penstock-shown-as': 'a.b:c/d-$uri' }
+
+  it('is put where vLLM says its own, wherever the network cut it, and nowhere else', async () => {
+    if (!hasNginx) return
+    const wanted = said.replaceAll('"model":"served"', '"model":"a.b:c/d-$uri"')
+    for (const at of [14, 26, 31, 40]) {
+      const body = `${said.slice(0, at)}names${said.slice(at)}`
+      const answer = await post('/i/live-1/v1/chat/completions', body, { headers })
+      expect(answer.body).toBe(wanted)
+    }
+  })
+
+  it('is not put where nobody asked for it, nor into an answer that is no stream', async () => {
+    if (!hasNginx) return
+    const path = '/i/live-1/v1/chat/completions'
+    expect((await post(path, `${said}names`)).body).toBe(said)
+    expect((await post(path, `${said}nameswhole`, { headers })).body).toBe(`${said}whole`)
+  })
+
+  it('holds no frame back (L21)', async () => {
+    if (!hasNginx) return
+    const pieces = Array.from({ length: 5 }, (_, i) => frame('served') + frame(`other-${i}`))
+    const outgoing = ask('/i/live-1/v1/chat/completions', {
+      method: 'POST',
+      body: pieces.join('names'),
+      headers,
+    })
+    const [response] = (await once(outgoing, 'response')) as [IncomingMessage]
+    const chunks: string[] = []
+    for await (const chunk of response) chunks.push(String(chunk))
+    expect(chunks).toEqual(pieces.map((piece) => piece.replace('served', 'a.b:c/d-$uri')))
+  })
 })
 
 it('passes the chunks of a stream one by one, in the rhythm they come (L21)', async () => {

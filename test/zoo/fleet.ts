@@ -59,6 +59,7 @@ export async function openZoo(): Promise<Zoo> {
   })
   const stack = await startStack({
     viaNginx: true,
+    nginxRenames: false, // by an alias, frame by frame
     sims: pools.flatMap(([pool, { itlMs, isPair }]) =>
       [pool, ...(isPair ? [pool + WELL] : [])].map((id) => ({
         id,

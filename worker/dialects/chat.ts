@@ -12,6 +12,7 @@ const chunks = {
   doneMark: true,
   modelOf: ({ model }: Json) => (typeof model === 'string' ? model : null),
   modelIn: 'every-frame',
+  modelAlone: true,
   rename: renameFirst,
   tokenIds: true,
   tokensOf: (frames: readonly Json[]) => usageTokens(frames.at(-1)?.['usage']),

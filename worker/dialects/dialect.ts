@@ -48,6 +48,8 @@ export interface Dialect {
   readonly modelOf: (frame: Json) => string | null
   /** Which frames carry the model's name. */
   readonly modelIn: 'every-frame' | 'first-frame'
+  /** Whether `"model":` in its frames is always the model's name, so that a search without reading finds nothing else. */
+  readonly modelAlone: boolean
   /** Puts another name in place of the model's, and changes nothing else. `frame` is its whole text, `data:` included. */
   readonly rename: (frame: string, said: string, shown: string) => string
   /** Whether `return_token_ids` gives the ids of all tokens, so that they can be counted. */

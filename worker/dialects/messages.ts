@@ -19,6 +19,7 @@ export const messages: Dialect = {
   modelOf: ({ message }) =>
     isObject(message) && typeof message['model'] === 'string' ? message['model'] : null,
   modelIn: 'first-frame',
+  modelAlone: false,
   rename: (frame, said, shown) => renameInside(frame, 'message', said, shown),
   tokenIds: false,
   tokensOf,

@@ -17,6 +17,7 @@ export const responses: Dialect = {
   modelOf: ({ response }) =>
     isObject(response) && typeof response['model'] === 'string' ? response['model'] : null,
   modelIn: 'every-frame',
+  modelAlone: false, // the tenant's tools and metadata are repeated
   rename: (frame, said, shown) =>
     frame.includes('"response"') ? renameInside(frame, 'response', said, shown) : frame,
   tokenIds: false,

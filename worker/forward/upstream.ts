@@ -13,6 +13,8 @@ export interface UpstreamCall {
   /** Whether vLLM is asked for a stream. */
   readonly streamed: boolean
   readonly headers: Readonly<Record<string, string>>
+  /** What a site's Nginx is asked to do with the answer. */
+  readonly siteHeaders: Readonly<Record<string, string>>
   readonly presentation: Presentation
   /** What of the tenant's request is not in it, by name. */
   readonly removed?: readonly string[]
@@ -43,9 +45,9 @@ export function upstreamCall(
   const assembled = !stream && streamable
   const streamed = dialect !== null && (stream || assembled)
   const hidesIds = streamed && dialect.tokenIds && onePrompt(body) && !body['return_token_ids']
-  // A frame more to take out costs nothing where every frame is looked at anyway, and says more.
-  const edited = route.shown !== servedAs || !hidesIds || severalAnswers(body)
-  const hidesUsage = streamed && dialect.tokenIds && edited && !wantsUsage(body)
+  // Without ids, usage alone says what was used; it is one more reason to look at every frame.
+  const uncounted = !hidesIds || severalAnswers(body)
+  const hidesUsage = streamed && dialect.tokenIds && uncounted && !wantsUsage(body)
 
   const sent: Record<string, string> = {
     accept: streamed ? 'text/event-stream' : 'application/json',
@@ -68,6 +70,7 @@ export function upstreamCall(
     asked: body,
     streamed,
     headers: sent,
+    siteHeaders: streamed && dialect.modelAlone ? renaming(servedAs, route.shown) : {},
     presentation: {
       shown: route.shown,
       hidesUsage,
@@ -75,6 +78,18 @@ export function upstreamCall(
       reasoningTwice: reasoningField === 'both' && path === '/v1/chat/completions',
     },
   }
+}
+
+/** Names that JSON and a header write alike. */
+const PLAIN = /^[\w.:/@+-]+$/
+
+/**
+ * Asks Nginx to say another name in each frame: what it has renamed need not enter JavaScript for it.
+ * Whether it did is seen in the first frame; an Nginx that knows nothing of it changes nothing.
+ */
+function renaming(said: string, shown: string): Record<string, string> {
+  if (said === shown || !PLAIN.test(said) || !PLAIN.test(shown)) return {}
+  return { 'x-penstock-served-as': said, 'x-penstock-shown-as': shown }
 }
 
 /** Ids are told per prompt; with several of them nothing tells them apart. */
@@ -107,12 +122,16 @@ function renamed(form: FormData, model: string): FormData {
  */
 export function send(
   target: Target,
-  { path, body, headers }: UpstreamCall,
+  { path, body, headers, siteHeaders }: UpstreamCall,
   { fetch, secretOf, signal }: { fetch: Fetch; secretOf: SecretOf; signal: AbortSignal },
 ): Promise<Response> {
   return fetch(target.base + path, {
     method: 'POST',
-    headers: { ...headers, ...targetHeaders(target, secretOf) },
+    headers: {
+      ...headers,
+      ...(target.site !== null && siteHeaders),
+      ...targetHeaders(target, secretOf),
+    },
     body,
     signal,
     redirect: 'manual', // Cloudflare Access answers 302 with a login page: a fault of the way, not an answer
