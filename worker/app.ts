@@ -1,4 +1,5 @@
 import { Hono, type MiddlewareHandler } from 'hono'
+import { metrics } from './admin/metrics.ts'
 import { admin } from './admin/routes.ts'
 import { connect } from './connect/route.ts'
 import type { AppEnv } from './env.ts'
@@ -31,6 +32,7 @@ app.get('/v1/models', listModels).all(() => wrongMethod('GET, HEAD'))
 app.get('/v1/models/:id{.+}', showModel).all(() => wrongMethod('GET, HEAD'))
 app.all('/penstock.v1.Inference/:method', connect)
 app.route('/admin', admin)
+app.route('/metrics', metrics)
 
 app.notFound((c) => notFound(c).toResponse(audienceOf(c)))
 

@@ -28,6 +28,7 @@ const REFUSALS = {
   key_not_found: [404, 'invalid_request_error'],
   fleet_not_found: [404, 'invalid_request_error'],
   pool_not_found: [404, 'invalid_request_error'],
+  instance_not_found: [404, 'invalid_request_error'],
 } as const
 
 export type RefusalCode = keyof typeof REFUSALS

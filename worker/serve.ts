@@ -16,8 +16,10 @@ import { FORM_COPIES, HeldBodies } from './ingress/held-bodies.ts'
 import { saltOf } from './ingress/salt.ts'
 import { removedHeaders } from './ingress/fields.ts'
 import { screen } from './ingress/screen.ts'
+import { workFor, workOf, type Asker } from './ingress/work.ts'
 import type { Receipt } from './receipt.ts'
 import { Refusal, type RefusalCode } from './refusal.ts'
+import { placeOf, type Entered } from './routing/place.ts'
 import { largestBodies, resolveAll, type Asked, type Route } from './routing/resolve.ts'
 import { snapshots, type SnapshotSource } from './routing/snapshots.ts'
 
@@ -102,7 +104,8 @@ async function steps(
       },
       admission: admitted(),
       deadline: startedAt + pool.timeouts.totalMs,
-      promptEstimate: promptEstimate(call.body),
+      promptEstimate: promptEstimate(call.body, pool.mediaTokens),
+      work: workFor(call.body, { path: endpoint.path, salt, asker: askerOf(c, tenant, headers) }),
       receipt,
       signal,
     }
@@ -115,6 +118,14 @@ async function steps(
     release()
   }
 }
+
+/** Who asks, for the choice of an instance. */
+const askerOf = (c: Ctx, tenant: string, headers: Headers): Asker => ({
+  tenant,
+  class: 'standard',
+  headers,
+  place: placeOf(c.req.raw.cf as Entered | undefined),
+})
 
 /** One for each isolate. */
 const heldBodies = new HeldBodies()
@@ -192,12 +203,16 @@ export async function lend(
   admission.catch(() => undefined) // awaited with the slot
   const asked = { prefix, model, cohort: `${tenant}\u0000${user ?? ''}` }
   const failed = avoid.map((instance) => ({ ...NOT_AGAIN, instance }))
+  const { headers, signal } = c.req.raw
+  const unknown = { promptTokens: 0, prefix: new Uint8Array() }
+  const work = workOf({ user }, askerOf(c, tenant, headers), unknown)
   try {
     let [route = notRouted()] = await withNews(source, snapshot, (at) => resolveAll(at, asked))
     for (let tries = 1; ; tries++) {
       const deadline = startedAt + route.pool.timeouts.totalMs
       try {
-        const slot = await takeSlot({ route, admission, deadline, receipt }, deps, failed)
+        const claimant = { route, admission, deadline, receipt, work: () => work, signal }
+        const slot = await takeSlot(claimant, deps, failed)
         if (slot instanceof Refusal) throw slot
         if (slot === null)
           throw new Refusal('upstream_failed', 'The model server failed to answer.')

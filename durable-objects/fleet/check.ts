@@ -1,10 +1,11 @@
 /** Finds every mistake of a `fleet.yaml` at once, each with its line. */
 import { instanceRules } from './instance-rules.ts'
 import { modelRules } from './model-rules.ts'
-import { poolRules } from './rules.ts'
+import { siteRules } from './rules.ts'
 import type { Finding, FleetDraft } from './rules.ts'
 import { ENTRIES, FleetFile } from './schema.ts'
 import { sentence } from './sentences.ts'
+import { settingRules } from './setting-rules.ts'
 import { readSource } from './source.ts'
 import type { Path, Problem } from './source.ts'
 import type { z } from 'zod'
@@ -79,8 +80,8 @@ export function checkFleet(
   const parsed = FleetFile.safeParse(source.data, { error: sentence })
   const refused = [...schemaFindings(parsed.error?.issues ?? [], source.data)]
   const draft = draftOf(source.data, refused)
-  const crossed =
-    draft === null ? [] : [...poolRules(draft), ...instanceRules(draft), ...modelRules(draft)]
+  const rules = [siteRules, settingRules, instanceRules, modelRules]
+  const crossed = draft === null ? [] : rules.flatMap((rule) => [...rule(draft)])
   if (parsed.success && crossed.length === 0) return { ok: true, fleet: parsed.data }
   const problems = new Map<string, Problem>() // a default that is wrong for five pools is one mistake
   for (const { path, message, at } of [...refused, ...crossed]) {

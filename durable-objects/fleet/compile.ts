@@ -1,6 +1,8 @@
 import type { FleetFile, InstanceSpec, PoolSpec } from './schema.ts'
 import { poolSettings } from './settings.ts'
+import type { PoolSettings } from './settings.ts'
 import type {
+  BreakerConfig,
   InstanceConfig,
   ModelRoute,
   PoolConfig,
@@ -13,7 +15,7 @@ import type {
  * Number of what {@link compileFleet} makes of a file. Raised whenever the same file becomes something
  * else: what is stored under another number is made anew from its file.
  */
-export const FORMAT = 2
+export const FORMAT = 3
 
 /** One fleet version, ready to be handed out. */
 export interface Compiled {
@@ -50,14 +52,17 @@ function instanceConfig(
     const secrets =
       key_env === undefined ? [] : [{ header: 'authorization', secret: key_env, prefix: 'Bearer ' }]
     const process = `${url} ${served_as}`
-    return { instance: id, process, base: url, site: null, secrets, slots, weight, lastResort }
+    const place = { site: null, region: null }
+    return { instance: id, process, base: url, ...place, secrets, slots, weight, lastResort }
   }
-  const base = `${fleet.sites[instance.site]?.origin}/i/${id}`
+  const site = fleet.sites[instance.site]
+  const base = `${site?.origin}/i/${id}`
   return {
     instance: id,
     process: `${instance.site} ${instance.host}:${instance.port} ${served_as}`,
     base,
     site: instance.site,
+    region: site?.region ?? null,
     secrets: siteSecrets(fleet, instance.site),
     slots,
     weight,
@@ -65,26 +70,43 @@ function instanceConfig(
   }
 }
 
+/** The breaker's settings by the names they have in a compiled version. */
+export const breakerConfig = (breaker: PoolSettings['breaker']): BreakerConfig => ({
+  windowMs: breaker.window,
+  minRequests: breaker.min_requests,
+  errorRatio: breaker.error_ratio,
+  consecutive: breaker.consecutive,
+  openMs: breaker.open,
+  openMaxMs: breaker.open_max,
+  halfOpen: breaker.half_open,
+  maxEjected: breaker.max_ejected,
+})
+
 function poolConfig(fleet: FleetFile, pool: string, spec: PoolSpec, version: number): PoolConfig {
-  const { policy, health } = poolSettings(spec, fleet.defaults)
+  const settings = poolSettings(spec, fleet.defaults)
+  const { policy, scorers, health, breaker, queue, slow_start: slowStartMs } = settings
   return {
     version,
     pool,
     servedAs: spec.served_as,
     policy,
+    scorers,
     health: {
       everyMs: health.every,
       timeoutMs: health.timeout,
       downAfter: health.down_after,
       upAfter: health.up_after,
     },
+    breaker: breakerConfig(breaker),
+    queue: { max: queue.max, waitMs: queue.wait },
+    slowStartMs,
     instances: spec.instances.map((instance) => instanceConfig(fleet, spec, instance)),
   }
 }
 
 function poolRoute(fleet: FleetFile, pool: string, spec: PoolSpec): PoolRoute {
   const settings = poolSettings(spec, fleet.defaults)
-  const { timeouts, retry, limits } = settings
+  const { timeouts, retry, limits, media } = settings
   const first = spec.instances.find((instance) => 'site' in instance)
   return {
     pool,
@@ -103,7 +125,8 @@ function poolRoute(fleet: FleetFile, pool: string, spec: PoolSpec): PoolRoute {
       outputTokens: limits.output_tokens,
     },
     bodyBytes: limits.body,
-    mediaDomains: settings.media.domains,
+    mediaDomains: media.domains,
+    mediaTokens: { image: media.image_tokens, audioSecond: media.audio_tokens_per_second },
     reasoningField: settings.reasoning_field,
     region: (first && fleet.sites[first.site]?.region) ?? null,
   }

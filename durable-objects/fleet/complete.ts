@@ -2,7 +2,7 @@
  * Versions that an earlier release compiled, with the fields that it did not know. They get the values
  * that hold where a file says nothing: that release refused files that named them, so nothing is lost.
  */
-import { FORMAT, mapValues } from './compile.ts'
+import { FORMAT, breakerConfig, mapValues } from './compile.ts'
 import type { Compiled } from './compile.ts'
 import { BUILT_IN } from './settings.ts'
 import type { InstanceConfig, ModelRoute, PoolConfig, PoolRoute, Snapshot } from './snapshot.ts'
@@ -37,18 +37,29 @@ function completeRoute(route: PoolRoute): PoolRoute {
         outputTokens: limits.output_tokens,
       },
       mediaDomains: media.domains,
+      mediaTokens: { image: media.image_tokens, audioSecond: media.audio_tokens_per_second },
       reasoningField: reasoning_field,
     },
     route,
   )
 }
 
-const completePool = (pool: PoolConfig): PoolConfig => ({
-  ...pool,
-  instances: pool.instances.map((instance): InstanceConfig =>
-    fillIn({ lastResort: false }, instance),
-  ),
-})
+/** A pool's part of a version, with every field. Where its sites are is not known of an earlier release. */
+export function completePool(
+  pool: PoolConfig,
+): PoolConfig & Required<Omit<PoolConfig, 'instances'>> {
+  const { scorers, breaker, queue, slow_start: slowStartMs } = BUILT_IN
+  return {
+    scorers,
+    breaker: breakerConfig(breaker),
+    queue: { max: queue.max, waitMs: queue.wait },
+    slowStartMs,
+    ...pool,
+    instances: pool.instances.map((instance): InstanceConfig =>
+      fillIn({ lastResort: false, region: null }, instance),
+    ),
+  }
+}
 
 /** What is there wins; what an earlier release did not write is taken from `absent`. */
 const fillIn = <T extends object>(absent: Partial<T>, there: T): T => ({ ...absent, ...there })

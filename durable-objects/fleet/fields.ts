@@ -1,6 +1,12 @@
 /** The kinds of values that fields of `fleet.yaml` have. */
 import { z } from 'zod'
-import { DURATION_PATTERN, SIZE_PATTERN, parseDuration, parseSize } from './units.ts'
+import {
+  DURATION_PATTERN,
+  SIZE_PATTERN,
+  formatDuration,
+  parseDuration,
+  parseSize,
+} from './units.ts'
 import type { Parsed } from './units.ts'
 
 /**
@@ -27,6 +33,19 @@ export const Duration = readAs(parseDuration).meta({
   pattern: DURATION_PATTERN,
   examples: ['5s', '250ms'],
 })
+/** A duration of at least `least` and at most `most` milliseconds. */
+export const durationWithin = (least: number, most: number) =>
+  Duration.refine(
+    (ms) => ms >= least && ms <= most,
+    `must be at least ${formatDuration(least)} and at most ${formatDuration(most)}`,
+  )
+/** A duration of at most `most` milliseconds, or `0s`. */
+export const durationOrNone = (most: number) =>
+  readAs((value): Parsed<number> =>
+    value === '0s' ? { ok: true, value: 0 } : parseDuration(value),
+  )
+    .refine((ms) => ms <= most, `must be at most ${formatDuration(most)}`)
+    .meta({ pattern: DURATION_PATTERN, examples: ['30s', '0s'] })
 export const Size = readAs(parseSize).meta({ pattern: SIZE_PATTERN, examples: ['16MiB', '512KiB'] })
 
 /** The id of a site, pool, instance or arm. */

@@ -5,9 +5,7 @@
 import { isPrivateHost, parseOrigin } from './address.ts'
 import { nearest } from './nearest.ts'
 import type { FleetInput } from './schema.ts'
-import { BUILT_IN } from './settings.ts'
 import type { Path } from './source.ts'
-import { formatDuration, parseDuration } from './units.ts'
 
 /** A file as written: what the schema refused is null, what was not written is absent. */
 export type Draft<T> = T extends readonly (infer E)[]
@@ -24,11 +22,6 @@ export interface Finding {
   readonly at?: 'key'
 }
 
-/** The durations of a pool or of the defaults, by group. */
-interface Settings {
-  readonly health?: Readonly<Record<string, unknown>> | null | undefined
-  readonly timeouts?: Readonly<Record<string, unknown>> | null | undefined
-}
 /** Entries of a map that may be refused or not written. */
 export const entries = <T>(record: Readonly<Record<string, T>> | null | undefined): [string, T][] =>
   Object.entries(record ?? {})
@@ -51,9 +44,6 @@ export const instancesOf = (
 ): readonly InstanceDraft[] =>
   (pool?.instances ?? []).map((instance) => (instance ?? {}) as InstanceDraft)
 
-/** Cloudflare ends a request to the tunnel that has been silent for 120 s or so. */
-const LONGEST_SILENCE_MS = 110_000
-
 /** Says that nothing has this name, and what was probably meant. */
 export const unknownName = (kind: string, name: string, known: readonly string[]): string => {
   const near = nearest(name, known)
@@ -73,7 +63,8 @@ export class Unique {
   }
 }
 
-function* siteRules(fleet: NonNullable<FleetDraft>): Generator<Finding> {
+/** Every rule about sites. */
+export function* siteRules(fleet: NonNullable<FleetDraft>): Generator<Finding> {
   const origins = new Unique()
   for (const [id, site] of entries(fleet.sites)) {
     const origin = typeof site?.origin === 'string' ? parseOrigin(site.origin) : null
@@ -88,68 +79,4 @@ function* siteRules(fleet: NonNullable<FleetDraft>): Generator<Finding> {
       yield { path: ['sites', id, 'node_key'], message }
     }
   }
-}
-
-interface Setting {
-  readonly ms: number
-  readonly path: Path
-}
-
-/** A pool's duration and where it was written; null when what was written there is refused. */
-function duration(
-  own: Settings | null | undefined,
-  defaults: Settings | null | undefined,
-  pool: string,
-  group: 'health' | 'timeouts',
-  field: 'every' | 'timeout' | 'first_byte' | 'idle' | 'total',
-): Setting | null {
-  const places = [
-    [own, ['pools', pool]],
-    [defaults, ['defaults']],
-  ] as const
-  for (const [settings, at] of places) {
-    const values = settings === null ? null : settings?.[group]
-    const text = values === null ? null : values?.[field]
-    if (text === undefined) continue
-    const parsed = parseDuration(text)
-    return parsed.ok ? { ms: parsed.value, path: [...at, group, field] } : null
-  }
-  const builtIn = BUILT_IN[group] as Readonly<Record<string, number>>
-  return { ms: builtIn[field] ?? 0, path: ['pools', pool] }
-}
-
-/** Of two settings that contradict each other, the one the operator wrote closest to the pool. */
-const closest = (one: Setting, other: Setting): Path =>
-  one.path.length >= other.path.length ? one.path : other.path
-
-function* timeRules(fleet: NonNullable<FleetDraft>): Generator<Finding> {
-  for (const [pool, spec] of entries(fleet.pools)) {
-    const read = (group: 'health' | 'timeouts', field: Parameters<typeof duration>[4]) =>
-      duration(spec, fleet.defaults, pool, group, field)
-    const total = read('timeouts', 'total')
-    const behindSite = instancesOf(spec).some(({ site }) => typeof site === 'string')
-    for (const field of ['first_byte', 'idle'] as const) {
-      const part = read('timeouts', field)
-      if (part === null) continue
-      if (behindSite && part.ms > LONGEST_SILENCE_MS) {
-        const message = `must be at most ${formatDuration(LONGEST_SILENCE_MS)} for pool ${pool}, which is behind a site: nothing keeps a silent line through the tunnel open for longer`
-        yield { path: part.path, message }
-      }
-      if (total !== null && part.ms > total.ms) {
-        const message = `${field} (${formatDuration(part.ms)}) is longer than total (${formatDuration(total.ms)})`
-        yield { path: closest(part, total), message }
-      }
-    }
-    const [every, timeout] = [read('health', 'every'), read('health', 'timeout')]
-    if (every !== null && timeout !== null && timeout.ms >= every.ms) {
-      const message = `health.timeout (${formatDuration(timeout.ms)}) must be shorter than health.every (${formatDuration(every.ms)})`
-      yield { path: closest(timeout, every), message }
-    }
-  }
-}
-
-/** Every rule about sites, and about the settings of pools. */
-export function* poolRules(fleet: NonNullable<FleetDraft>): Generator<Finding> {
-  yield* siteRules(fleet)
-  yield* timeRules(fleet)
 }

@@ -3,12 +3,7 @@ import type { z } from 'zod'
 import { nearest } from './nearest.ts'
 
 /** Keys of later versions: naming a similar key of this one would mislead. */
-const LATER = new Set(
-  'breaker queue slow_start scorers launch gpus hosts sticky rules guard plans webhooks'.split(' '),
-)
-const LATER_POLICIES = new Set(
-  'adaptive weighted random p2c ip_hash user_hash prefix tokens gpu latency locality'.split(' '),
-)
+const LATER = new Set('launch gpus hosts sticky rules guard plans webhooks'.split(' '))
 
 const KINDS: Readonly<Record<string, string>> = {
   object: 'a map',
@@ -42,9 +37,6 @@ function unknownKey(key: string, known: readonly string[]): string {
 
 const unknownValue = (input: unknown, values: readonly unknown[]): string => {
   if (typeof input !== 'string') return `write one of ${values.join(', ')}`
-  if (LATER_POLICIES.has(input) && values.includes('least_inflight')) {
-    return `the policy ${input} is not supported in this version; use ${values.join(' or ')}`
-  }
   const near = nearest(input, values.map(String))
   return near === null ? `write one of ${values.join(', ')}` : `did you mean ${near}?`
 }

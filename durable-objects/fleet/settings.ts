@@ -2,6 +2,8 @@
 import { z } from 'zod'
 import { parseMediaDomain } from './address.ts'
 import { Duration, Size, readAs } from './fields.ts'
+import { SCHEDULING_BUILT_IN, choiceOf, schedulingShape } from './scheduling-settings.ts'
+import type { PoolConfig } from './snapshot.ts'
 
 const LARGEST_BODY = 64 * 1024 ** 2
 const BodySize = Size.refine(
@@ -10,16 +12,11 @@ const BodySize = Size.refine(
 )
 
 /** What stands between a tenant and the edge gives a silent request up after about this long. */
-const TENANT_PATIENCE_MS = 100_000
+export const TENANT_PATIENCE_MS = 100_000
 
 /** Every field is optional here: a pool's own value, then the file's `defaults`, then {@link BUILT_IN}. */
 export const settingsShape = {
-  policy: z
-    .enum(['least_inflight', 'round_robin'])
-    .optional()
-    .describe(
-      'How an instance is chosen: in-flight requests divided by weight, or in turn. Default least_inflight.',
-    ),
+  ...schedulingShape,
   health: z
     .strictObject({
       every: Duration.optional().describe('Time between two readings. Default 5s.'),
@@ -99,11 +96,27 @@ export const settingsShape = {
         .array(readAs(parseMediaDomain))
         .optional()
         .describe(
-          'Hosts that image, audio and video URLs may name: media.example.com, *.example.com. Default none.',
+          'Hosts that image, audio and video URLs may name, data URLs aside: media.example.com, *.example.com. Default none.',
+        ),
+      image_tokens: z
+        .int()
+        .min(0)
+        .max(1_000_000)
+        .optional()
+        .describe(
+          'Tokens that this model makes of a picture, for counting load: its bytes say nothing of that. Default 1000.',
+        ),
+      audio_tokens_per_second: z
+        .number()
+        .min(0)
+        .max(10_000)
+        .optional()
+        .describe(
+          'Tokens that this model makes of a second of sound, for counting load. Default 50.',
         ),
     })
     .optional()
-    .describe('What vLLM may be asked to fetch. Data URLs always pass.'),
+    .describe('Pictures and sound in requests: from where, and how much work they are.'),
   reasoning_field: z
     .enum(['both', 'reasoning'])
     .optional()
@@ -116,25 +129,30 @@ const Settings = z.strictObject(settingsShape)
 type SettingsSpec = z.output<typeof Settings>
 
 type Whole<T> = { readonly [K in keyof T]-?: Whole<NonNullable<T[K]>> }
-/** All settings of one pool, in milliseconds and bytes. */
-export type PoolSettings = Whole<SettingsSpec>
+/** All settings of one pool, in milliseconds and bytes; `scorers` is null where a policy decides. */
+export type PoolSettings = Whole<Omit<SettingsSpec, 'scorers'>> &
+  Pick<PoolConfig, 'policy'> &
+  Required<Pick<PoolConfig, 'scorers'>>
 
 /** What holds where the file says nothing. */
 export const BUILT_IN = {
-  policy: 'least_inflight',
+  ...SCHEDULING_BUILT_IN,
   health: { every: 5000, timeout: 2000, down_after: 3, up_after: 2 },
   timeouts: { first_byte: 90_000, idle: 60_000, total: 1_800_000 },
   early_commit: 15_000,
   retry: { attempts: 2 },
   limits: { body: 16 * 1024 ** 2, audio: 26 * 1024 ** 2, n: 8, output_tokens: 8192 },
-  media: { domains: [] },
+  media: { domains: [], image_tokens: 1000, audio_tokens_per_second: 50 },
   reasoning_field: 'both',
 } as const satisfies PoolSettings
 
 /** Lays a pool's own settings over the file's defaults over the built-in ones, field by field. */
 export function poolSettings(pool: SettingsSpec, defaults: SettingsSpec): PoolSettings {
   return {
-    policy: pool.policy ?? defaults.policy ?? BUILT_IN.policy,
+    ...choiceOf(pool, defaults),
+    breaker: { ...BUILT_IN.breaker, ...defaults.breaker, ...pool.breaker },
+    queue: { ...BUILT_IN.queue, ...defaults.queue, ...pool.queue },
+    slow_start: pool.slow_start ?? defaults.slow_start ?? BUILT_IN.slow_start,
     health: { ...BUILT_IN.health, ...defaults.health, ...pool.health },
     timeouts: { ...BUILT_IN.timeouts, ...defaults.timeouts, ...pool.timeouts },
     early_commit: pool.early_commit ?? defaults.early_commit ?? BUILT_IN.early_commit,

@@ -34,9 +34,59 @@ export interface InstanceConfig extends Target {
   readonly weight: number
   /** Used only when no other instance of the pool can answer. */
   readonly lastResort: boolean
+  /** Where its site is, as a location hint; absent where the fleet does not say. */
+  readonly region?: string | null
 }
 
-export type PolicyName = 'least_inflight' | 'round_robin'
+export type PolicyName =
+  | 'round_robin'
+  | 'weighted'
+  | 'random'
+  | 'p2c'
+  | 'least_inflight'
+  | 'ip_hash'
+  | 'user_hash'
+  | 'prefix'
+  | 'tokens'
+  | 'gpu'
+  | 'latency'
+  | 'locality'
+  | 'adaptive'
+
+/** What a pool may weigh by itself, in place of a policy's own weights. */
+export type ScorerName =
+  | 'inflight'
+  | 'prefix'
+  | 'tokens'
+  | 'gpu'
+  | 'latency'
+  | 'locality'
+  | 'errors'
+
+/** When an instance whose requests fail is taken out, and for how long. */
+export interface BreakerConfig {
+  /** Failures older than this count no more. */
+  readonly windowMs: number
+  /** Requests within the window before a ratio means anything. */
+  readonly minRequests: number
+  /** Share of failures that opens it, 0 to 1. */
+  readonly errorRatio: number
+  /** Failures in a row that open it. */
+  readonly consecutive: number
+  /** The first sit-out; each further one is twice as long, up to `openMaxMs`. */
+  readonly openMs: number
+  readonly openMaxMs: number
+  /** Requests let through after a sit-out; all must succeed. */
+  readonly halfOpen: number
+  /** Largest share of a pool that may be out by breakers, 0 to 1. */
+  readonly maxEjected: number
+}
+
+export interface QueueConfig {
+  /** Most requests that wait at once; 0: nobody waits. */
+  readonly max: number
+  readonly waitMs: number
+}
 
 export interface HealthConfig {
   readonly everyMs: number
@@ -56,6 +106,12 @@ export interface PoolConfig {
   readonly policy: PolicyName
   readonly health: HealthConfig
   readonly instances: readonly InstanceConfig[]
+  /** Own weights in place of the policy's. Absent, like all that follow, from a configuration of the release before. */
+  readonly scorers?: Readonly<Partial<Record<ScorerName, number>>> | null
+  readonly breaker?: BreakerConfig
+  readonly queue?: QueueConfig
+  /** Time over which a returning instance's share grows to its whole weight; 0: at once. */
+  readonly slowStartMs?: number
 }
 
 export interface Timeouts {
@@ -78,6 +134,14 @@ export interface Limits {
   readonly outputTokens: number
 }
 
+/** What media weigh beside text, in tokens; their bytes say nothing of that (L38). */
+export interface MediaTokens {
+  /** A picture. */
+  readonly image: number
+  /** A second of sound. */
+  readonly audioSecond: number
+}
+
 /** What the Worker needs to know of a pool. */
 export interface PoolRoute {
   readonly pool: string
@@ -92,6 +156,8 @@ export interface PoolRoute {
   readonly bodyBytes?: number
   /** Hosts that image, audio and video URLs may name: `example.com`, or `*.example.com` for every host below it. */
   readonly mediaDomains: readonly string[]
+  /** Tokens that its model makes of media, for counting load. Absent from a snapshot of the release before. */
+  readonly mediaTokens?: MediaTokens
   /** `both`: what vLLM calls `reasoning` is also sent as `reasoning_content`, the name it had before (L41). */
   readonly reasoningField: 'reasoning' | 'both'
   /** Where the pool's object should live (a Durable Object location hint); null: near its first caller. */

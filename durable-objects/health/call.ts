@@ -9,27 +9,66 @@ export interface CallDeps {
 /** An answer that is not the one a healthy instance gives. The message is the reading's reason. */
 export class Unwell extends Error {}
 
+/** Nobody got through to the instance: the tunnel, Access, or no Nginx at its end (L14). */
+export class Unreached extends Error {}
+
+/** Set by our Nginx, on every answer. */
+const MARK = 'x-penstock-origin'
+
 /** One instance, as a look asks it. */
 export interface Line {
-  /** GET, or POST where there is a body; each call has a deadline of its own, in milliseconds. */
+  /**
+   * GET, or POST where there is a body; each call has a deadline of its own, in milliseconds.
+   * @throws Unreached when there is no connection to the site
+   */
   readonly ask: (path: string, timeoutMs: number, body?: object) => Promise<Response>
+  /** Asks the site's Nginx itself, whatever is behind it; false when it does not answer. */
+  readonly nginxAnswers: (timeoutMs: number) => Promise<boolean>
   /** Whether our Nginx stands in front. */
   readonly behindNginx: boolean
+  /** Whether it has answered on this line, for the instance or by itself: the way is open. */
+  readonly marked: () => boolean
 }
 
 /** @throws MissingSecret when the fleet names a secret that this deployment lacks */
 export function lineTo(target: Target, { fetch, secretOf }: CallDeps): Line {
   const headers = targetHeaders(target, secretOf)
+  const behindNginx = target.site !== null
+  let marked = false
+
+  const call = async (url: string, timeoutMs: number, body?: object): Promise<Response> => {
+    const answer = await fetch(url, {
+      method: body ? 'POST' : 'GET',
+      headers: body ? { ...headers, 'content-type': 'application/json' } : headers,
+      signal: AbortSignal.timeout(timeoutMs),
+      redirect: 'manual',
+      ...(body && { body: JSON.stringify(body) }),
+    })
+    marked ||= answer.headers.has(MARK)
+    return answer
+  }
+
   return {
-    behindNginx: target.site !== null,
-    ask: (path, timeoutMs, body) =>
-      fetch(target.base + path, {
-        method: body ? 'POST' : 'GET',
-        headers: body ? { ...headers, 'content-type': 'application/json' } : headers,
-        signal: AbortSignal.timeout(timeoutMs),
-        redirect: 'manual',
-        ...(body && { body: JSON.stringify(body) }),
-      }),
+    behindNginx,
+    marked: () => marked,
+    ask: async (path, timeoutMs, body) => {
+      try {
+        return await call(target.base + path, timeoutMs, body)
+      } catch (cause) {
+        // Called directly, a refused connection is the instance's own; through a site, the site's.
+        if (!behindNginx || isTimeout(cause)) throw cause
+        throw new Unreached(inWords(cause), { cause })
+      }
+    },
+    nginxAnswers: async (timeoutMs) => {
+      try {
+        const answer = await call(new URL('/', target.base).href, timeoutMs)
+        await answer.body?.cancel()
+        return answer.headers.has(MARK)
+      } catch {
+        return false
+      }
+    },
   }
 }
 
@@ -37,18 +76,25 @@ export function lineTo(target: Target, { fetch, secretOf }: CallDeps): Line {
  * Our Nginx marks every answer with `x-penstock-origin`; an error without the mark was made on the
  * way (tunnel, Access), not by the instance (L14). Said in the reason, since the cure is elsewhere.
  */
-export function fault(what: string, { status, headers }: Response, { behindNginx }: Line): Unwell {
-  const marked = headers.has('x-penstock-origin')
+export function fault(
+  what: string,
+  { status, headers }: Response,
+  { behindNginx }: Line,
+): Unwell | Unreached {
+  const marked = headers.has(MARK)
   const answered = `${what} answered ${status}`
   if (status === 403 && marked) return new Unwell(`${answered}: Nginx refused the node key`)
   const ofInstance = !behindNginx || marked || headers.get('server') === 'uvicorn'
   const ofTheWay = !ofInstance && status >= 300 && status < 600 && status !== 503
-  return new Unwell(ofTheWay ? `${answered}, not from our Nginx` : answered)
+  return ofTheWay ? new Unreached(`${answered}, not from our Nginx`) : new Unwell(answered)
 }
+
+export const isTimeout = (cause: unknown): boolean =>
+  cause instanceof Error && cause.name === 'TimeoutError'
 
 export function inWords(cause: unknown): string {
   if (!(cause instanceof Error)) return String(cause)
-  if (cause.name === 'TimeoutError') return 'no answer in time'
+  if (isTimeout(cause)) return 'no answer in time'
   if (cause instanceof SyntaxError) return 'an answer that is not JSON'
   return cause.message
 }

@@ -1,8 +1,8 @@
 import { Unwell, fault, type Line } from './call.ts'
 import type { Reading } from './state.ts'
 
-/** The first answer after a start may compile kernels; it gets longer than a plain reading. */
-const FIRST_ANSWER_MS = 15_000
+/** Model names that are kept of a list. */
+const NAMES_KEPT = 256
 /** Model names that a reason tells; a hosted service may have hundreds. */
 const NAMES_TOLD = 5
 
@@ -31,33 +31,52 @@ const SMALL_REQUESTS: readonly SmallRequest[] = [
   },
 ]
 
-/** Whether the instance lists the pool's model: its port may serve another one. */
+/** What an instance's model list says. */
+export interface Listing {
+  /** Names it serves, adapters included. */
+  readonly models: readonly string[]
+  /** Longest prompt and answer together, in tokens; null where it does not say. */
+  readonly maxModelLen: number | null
+}
+
+/**
+ * Whether the instance lists the pool's model: its port may serve another one.
+ * @throws Unwell or Unreached when there is no list
+ */
 export async function modelCheck(
   line: Line,
   servedAs: string,
   timeoutMs: number,
-): Promise<Reading> {
+): Promise<{ readonly reading: Reading; readonly listing: Listing }> {
   const answer = await line.ask('/v1/models', timeoutMs)
   if (!answer.ok) throw fault('/v1/models', answer, line)
-  const { data } = await answer.json<{ data?: readonly { id?: unknown }[] }>()
-  const names = (data ?? []).map(({ id }) => String(id))
-  if (names.includes(servedAs)) return { kind: 'well' }
-  return { kind: 'mismatch', reason: `serves ${listed(names)}, not ${servedAs}` }
+  const { data } = JSON.parse(await answer.text()) as ModelList
+  const cards = data ?? []
+  const names = cards.map(({ id }) => String(id))
+  const ours = cards[names.indexOf(servedAs)]
+  const length = ours?.max_model_len
+  const listing = {
+    models: names.slice(0, NAMES_KEPT),
+    maxModelLen: typeof length === 'number' && length > 0 ? length : null,
+  }
+  if (ours) return { reading: { kind: 'well' }, listing }
+  const reason = `serves ${listed(names)}, not ${servedAs}`
+  return { reading: { kind: 'mismatch', reason }, listing }
 }
 
 /**
  * One small request of the pool's kind: `/health` says 200 as long as the engine process lives (L07).
  * Where a server has none of these routes (speech to text wants a file), its model list has to do.
  *
- * @throws Unwell when the engine does not do what its routes promise
+ * @param timeoutMs for each of them
+ * @throws Unwell or Unreached when the engine does not do what its routes promise
  */
 export async function workCheck(line: Line, servedAs: string, timeoutMs: number): Promise<Reading> {
   for (const { path, what, body, says } of SMALL_REQUESTS) {
-    const deadline = Math.max(timeoutMs, FIRST_ANSWER_MS)
-    const answer = await line.ask(path, deadline, { model: servedAs, ...body })
+    const answer = await line.ask(path, timeoutMs, { model: servedAs, ...body })
     if (await isAbsent(answer)) continue
     if (!answer.ok) throw fault(`${what} of ${path}`, answer, line)
-    const { [says]: found } = await answer.json<SmallAnswer>()
+    const { [says]: found } = JSON.parse(await answer.text()) as SmallAnswer
     const [first] = found ?? []
     if (!first) throw new Unwell(`${path} came back without ${what}`)
     // A vLLM that is shutting down answers 200 and `abort`.
@@ -65,6 +84,10 @@ export async function workCheck(line: Line, servedAs: string, timeoutMs: number)
     return { kind: 'well' }
   }
   return { kind: 'well' }
+}
+
+interface ModelList {
+  readonly data?: readonly { readonly id?: unknown; readonly max_model_len?: unknown }[]
 }
 
 type SmallAnswer = Readonly<

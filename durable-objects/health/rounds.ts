@@ -1,126 +1,148 @@
 import type { HealthConfig, InstanceConfig } from '../fleet/snapshot.ts'
-import type { Look } from './probe.ts'
-import { needsEntrance, next, starting, type Health } from './state.ts'
-import type { Gauges } from './vllm-metrics.ts'
+import { Chart, type Patient } from './chart.ts'
+import { Lanes } from './lanes.ts'
+import type { Look, Purpose } from './probe.ts'
+import { needsEntrance, next, type HealthState, type Reading } from './state.ts'
 
 /** Calls that may be under way at once: a Worker's limit is six waiting for headers. */
-const WELL_LANES = 4
+const WELL_LANES = 3
 /** Those that are not ready have lanes of their own, so that a hung one never holds up the rest (L13). */
 const SICK_LANES = 2
+/** And those that may be frozen another one: what decides about them must not wait for the hung. */
+const SUSPECT_LANES = 1
 
 /** A hosted service is looked at no more often than this, in milliseconds: its list is not ours to poll. */
 const CALM_MS = 30_000
+/** Gauges of so many rounds ago are not believed. */
+const STALE_ROUNDS = 3
 
-/** One instance under observation. Identity matters: a re-created instance is another patient (L12). */
-export interface Patient {
-  readonly config: InstanceConfig
-}
+const STANDSTILL = 'its engine has work and stands still'
 
-export interface RoundsDeps {
+export interface RoundsDeps<P extends Patient> {
   readonly now: () => number
   /** Looks at one instance; never rejects. */
-  readonly look: (instance: InstanceConfig, entrance: boolean) => Promise<Look>
+  readonly look: (instance: InstanceConfig, purpose: Purpose) => Promise<Look>
   /** Called when an instance's state has changed, so that it can be remembered. */
-  readonly onChange: () => void
-}
-
-interface Chart {
-  health: Health
-  gauges: Gauges
-  /** In a lane, or about to be. */
-  waiting: boolean
-  /** When it was put there last; -Infinity before the first time. */
-  lookedAt: number
+  readonly onChange: (patient: P, before: HealthState) => void
+  /** What a look says once it is known what others saw of the same site. Without it: what it says. */
+  readonly weigh?: (patient: P, look: Look) => Reading
+  /** Since when requests of ours run there, Unix milliseconds; null when there are none. */
+  readonly workingSince?: (patient: P) => number | null
+  /** Another process answers at the same address: what the old one had cached is gone. */
+  readonly onRestart?: (patient: P) => void
 }
 
 /** Looks at every instance in turn and keeps what was seen. Knows health, not load. */
-export class Rounds {
-  readonly #deps: RoundsDeps
+export class Rounds<P extends Patient = Patient> {
+  readonly #deps: RoundsDeps<P>
   readonly #wellLanes = new Lanes(WELL_LANES)
   readonly #sickLanes = new Lanes(SICK_LANES)
-  readonly #charts = new WeakMap<Patient, Chart>()
+  readonly #suspectLanes = new Lanes(SUSPECT_LANES)
+  readonly #charts = new WeakMap<P, Chart>()
 
-  constructor(deps: RoundsDeps) {
+  constructor(deps: RoundsDeps<P>) {
     this.#deps = deps
   }
 
-  health(patient: Patient): Health {
-    return this.#chart(patient).health
-  }
-
-  gauges(patient: Patient): Gauges {
-    return this.#chart(patient).gauges
-  }
-
-  /** Puts back what an earlier life of the object had learnt. */
-  remember(patient: Patient, health: Health): void {
-    this.#chart(patient).health = health
-  }
-
-  /** One look at everyone whose turn it is and who is not waiting for one. Resolves when all are back. */
-  async make(patients: Iterable<Patient>, config: HealthConfig): Promise<void> {
-    const looks: Promise<void>[] = []
-    for (const patient of patients) {
-      const chart = this.#chart(patient)
-      const now = this.#deps.now()
-      // One that has never been seen well is waited for, and read like the others until it is.
-      const calm = patient.config.lastResort && chart.health.state !== 'starting'
-      const tooSoon = calm && now - chart.lookedAt < CALM_MS
-      if (chart.waiting || tooSoon) continue
-      chart.waiting = true
-      chart.lookedAt = now
-      const well = chart.health.state === 'ready' && chart.health.run === 0
-      const lanes = well ? this.#wellLanes : this.#sickLanes
-      looks.push(lanes.run(() => this.#visit(patient, chart, config)))
-    }
-    await Promise.all(looks)
-  }
-
-  async #visit(patient: Patient, chart: Chart, config: HealthConfig): Promise<void> {
-    const entrance = needsEntrance(chart.health)
-    const { reading, running, waiting } = await this.#deps.look(patient.config, entrance)
-    chart.waiting = false
-    chart.gauges = { running, waiting }
-    const before = chart.health.state
-    chart.health = next(chart.health, reading, config, this.#deps.now())
-    if (chart.health.state !== before) this.#deps.onChange()
-  }
-
-  #chart(patient: Patient): Chart {
+  /** The same object for as long as the patient lives. */
+  chart(patient: P): Chart {
     let chart = this.#charts.get(patient)
     if (!chart) {
-      chart = {
-        health: starting(this.#deps.now()),
-        gauges: { running: null, waiting: null },
-        waiting: false,
-        lookedAt: -Infinity,
-      }
+      chart = new Chart(this.#deps.now())
       this.#charts.set(patient, chart)
     }
     return chart
   }
+
+  /** One look at everyone whose turn it is and who is not waiting for one. Resolves when all are back. */
+  async make(patients: Iterable<P>, config: HealthConfig): Promise<void> {
+    const looks: Promise<void>[] = []
+    for (const patient of patients) {
+      const chart = this.chart(patient)
+      const now = this.#deps.now()
+      // One that has never been seen well is waited for, and read like the others until it is.
+      const calm = patient.config.lastResort && chart.health.state !== 'starting'
+      const sinceLast = now - chart.lookedAt // negative once the clock was put back
+      const tooSoon = calm && sinceLast >= 0 && sinceLast < CALM_MS
+      if (chart.waiting || tooSoon) continue
+      chart.waiting = true
+      chart.lookedAt = now
+      looks.push(this.#attend(patient, chart, config))
+    }
+    await Promise.all(looks)
+  }
+
+  async #attend(patient: P, chart: Chart, config: HealthConfig): Promise<void> {
+    const well = chart.health.state === 'ready' && chart.health.run === 0
+    const lanes = well ? this.#wellLanes : this.#sickLanes
+    try {
+      await lanes.run(() => this.#visit(patient, chart, config))
+      if (chart.health.state === 'suspect')
+        await this.#suspectLanes.run(() => this.#decide(patient, chart, config))
+    } finally {
+      chart.waiting = false
+    }
+  }
+
+  async #visit(patient: P, chart: Chart, config: HealthConfig): Promise<void> {
+    const entrance = needsEntrance(chart.health)
+    let seen = await this.#look(patient, chart, entrance ? 'entrance' : 'reading')
+    if (seen.restarted) {
+      this.#deps.onRestart?.(patient)
+      // Quicker than a round could see it gone: it may serve another model now.
+      if (!entrance) seen = await this.#look(patient, chart, 'entrance')
+    }
+    this.#become(patient, chart, seen.reading, config)
+  }
+
+  async #look(
+    patient: P,
+    chart: Chart,
+    purpose: Purpose,
+  ): Promise<{ readonly reading: Reading; readonly restarted: boolean }> {
+    const look = await this.#deps.look(patient.config, purpose)
+    const { gauges, listing } = look
+    if (listing) chart.listing = listing
+    const reading = this.#deps.weigh?.(patient, look) ?? look.reading
+    if (!gauges) return { reading, restarted: false }
+
+    const now = this.#deps.now()
+    chart.note(gauges, now)
+    const workingSince = this.#deps.workingSince?.(patient) ?? null
+    const motion = chart.progress.see(gauges, now, workingSince)
+    const restarted = motion === 'restarted'
+    if (reading.kind !== 'well') return { reading, restarted }
+    if (motion === 'frozen') return { reading: { kind: 'unwell', reason: STANDSTILL }, restarted }
+    // An entrance has just seen it work, or leads to a reading that will see it stand still.
+    if (motion === 'still' && purpose === 'reading')
+      return { reading: { kind: 'still', reason: STANDSTILL }, restarted }
+    return { reading, restarted }
+  }
+
+  /** One small request decides about an engine that stands still (L07). */
+  async #decide(patient: P, chart: Chart, config: HealthConfig): Promise<void> {
+    const look = await this.#deps.look(patient.config, 'suspicion')
+    const reading = this.#deps.weigh?.(patient, look) ?? look.reading
+    if (reading.kind === 'unreached') return // undecided: the next look sees it standing still again
+    const now = this.#deps.now()
+    const { gauges } = look
+    const moved = gauges !== null && chart.progress.hasMoved(gauges)
+    if (reading.kind === 'well' || moved) {
+      chart.progress.acquit(now)
+      this.#become(patient, chart, { kind: 'well' }, config)
+      return
+    }
+    chart.progress.convict()
+    const reason = 'reason' in reading ? `${STANDSTILL}: ${reading.reason}` : STANDSTILL
+    this.#become(patient, chart, { kind: 'frozen', reason }, config)
+  }
+
+  #become(patient: P, chart: Chart, reading: Reading, config: HealthConfig): void {
+    const before = chart.health.state
+    chart.health = next(chart.health, reading, config, this.#deps.now())
+    if (chart.health.state !== before) this.#deps.onChange(patient, before)
+  }
 }
 
-/** So many at once, the rest in their order; rounds that overlap share the same lanes. */
-class Lanes {
-  readonly #count: number
-  readonly #queue: (() => Promise<void>)[] = []
-  #busy = 0
-
-  constructor(count: number) {
-    this.#count = count
-  }
-
-  run(work: () => Promise<void>): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>()
-    this.#queue.push(() => work().finally(resolve))
-    if (this.#busy < this.#count) void this.#drive()
-    return promise
-  }
-
-  async #drive(): Promise<void> {
-    this.#busy++
-    for (let work = this.#queue.shift(); work; work = this.#queue.shift()) await work()
-    this.#busy--
-  }
-}
+/** How old gauges may be, in milliseconds. */
+export const gaugesMaxAgeMs = ({ everyMs }: HealthConfig): number => STALE_ROUNDS * everyMs

@@ -18,6 +18,29 @@ export type Ending =
   | 'refused'
   | 'lost'
 
+/** Whose work goes first: a tenant's plan says. */
+export type ServiceClass = 'interactive' | 'standard' | 'batch'
+
+/** What a request is, as far as the choice of an instance needs to know. Never a prompt's text. */
+export interface Work {
+  readonly tenant: string
+  readonly class: ServiceClass
+  /** Whom `user_hash` keeps on one instance; opaque. */
+  readonly session: string
+  /** The client's address, for `ip_hash`; opaque. */
+  readonly address: string
+  /** Location hint nearest to the data centre that the tenant reached; null where it is not known. */
+  readonly place: string | null
+  /** Tokens of the prompt, roughly. */
+  readonly promptTokens: number
+  /** Most tokens that one answer may have; null where the request does not say. */
+  readonly outputTokens: number | null
+  /** Answers it asks for. Default 1. */
+  readonly answers?: number
+  /** Hashes of the prompt's blocks, chained, 8 bytes each; empty where there are none. */
+  readonly prefix: Uint8Array
+}
+
 /** What a Worker asks a slot for. */
 export interface Demand {
   readonly contract: number
@@ -29,6 +52,10 @@ export interface Demand {
   readonly avoid: readonly string[]
   /** Milliseconds this request may still live; the lease is swept a while after that. */
   readonly remainingMs: number
+  /** Absent from a Worker of the release before. */
+  readonly work?: Work
+  /** Whether a ticket may be given in place of a slot. A Worker of the release before knows none. */
+  readonly mayQueue?: boolean
 }
 
 /** What a Worker says after the object was reset: "this request still runs there". */
@@ -56,11 +83,21 @@ export interface Settlement {
    * there are none.
    */
   readonly counted?: 'reported' | 'ids' | 'estimate' | null
+  /**
+   * What a failed answer's head says of the way to the site: `open` where our Nginx has marked it,
+   * `fault` where something on the way made it (L14). Absent where there was no answer.
+   */
+  readonly way?: 'open' | 'fault'
+  /** For the way's reason: `530`. */
+  readonly detail?: string
 }
 
 /** The right to one slot of one instance. Dropping it (dispose) gives the slot back as `lost`. */
 export interface LeaseRpc {
-  /** Never resolves while all is well; rejects when the object was reset. */
+  /**
+   * Pending while all is well. Resolves when the instance is taken out of service and waiting on would
+   * be in vain; rejects when the object was reset.
+   */
   wait(): Promise<void>
   release(settlement: Settlement): void | Promise<void>
 }
@@ -71,6 +108,23 @@ export interface Granted<L = LeaseRpc> {
   /** Why this instance: the policy's name, or `last_resort`. */
   readonly reason: string
   readonly lease: L
+  /** Tokens of the prompt that this instance probably has in its prefix cache. */
+  readonly expectedHitTokens?: number
+}
+
+/** A place in the pool's queue. Dropping it (dispose) frees the place at once. */
+export interface TicketRpc {
+  /** Resolves when the wait is over, one way or the other. */
+  wait(): Promise<Acquired>
+  /** Frees the place at once: for one who leaves while he waits. */
+  leave(): void | Promise<void>
+}
+
+export interface Queued<T = TicketRpc> {
+  readonly kind: 'queued'
+  /** Requests that will be served before this one, as things stand. */
+  readonly ahead: number
+  readonly ticket: T
 }
 
 /** Why no slot was given. A value, not an error: over RPC an error loses its class. */
@@ -83,14 +137,26 @@ export type NotGranted =
   /** The pool runs a newer fleet version than the Worker routed by. */
   | { readonly kind: 'stale'; readonly version: number }
 
-export type Acquired<L = LeaseRpc> = Granted<L> | NotGranted
+export type Acquired<L = LeaseRpc> = Granted<L> | Queued | NotGranted
 
 export type Reattached<L = LeaseRpc> =
   | { readonly kind: 'reattached'; readonly lease: L }
   /** The instance is no longer known: nothing to count. */
   | { readonly kind: 'gone' }
 
-export type InstanceState = 'starting' | 'ready' | 'mismatch' | 'draining' | 'down'
+export type InstanceState =
+  /** Not seen well yet. */
+  | 'starting'
+  | 'ready'
+  /** Its engine may be frozen; a one-token probe decides. Gets no new work meanwhile. */
+  | 'suspect'
+  /** It serves another model than the pool's. */
+  | 'mismatch'
+  /** Finishes what it has: it left the fleet, or an operator said so. */
+  | 'draining'
+  /** Its breaker is open: too many of its requests failed. */
+  | 'ejected'
+  | 'down'
 
 export interface InstanceStatus {
   readonly id: string
@@ -101,9 +167,62 @@ export interface InstanceStatus {
   readonly since: number
   readonly inFlight: number
   readonly slots: number
-  /** vLLM's own gauges at the last reading; null where it has not said. */
+  /** vLLM's own gauges at the last reading; null where it has not said, or long ago. */
   readonly running: number | null
   readonly waiting: number | null
+  /** Of its KV cache, 0 to 1. All from here on is absent from an object of the release before. */
+  readonly kvUse?: number | null
+  readonly weight?: number
+  /** Share of its weight in effect, 0 to 1: less than 1 while it starts slowly. */
+  readonly ramp?: number
+  /** Share of its recent requests that failed, decaying, 0 to 1. */
+  readonly errorRate?: number
+  readonly breaker?: 'closed' | 'open' | 'half-open'
+  /** An operator wants it empty. With nothing in flight it is. */
+  readonly drained?: boolean
+  /** Tokens that its requests still have to do. */
+  readonly promptTokensAhead?: number
+  readonly outputTokensAhead?: number
+  /** Milliseconds for each uncached token of a prompt, and between two tokens of an answer; null while unknown. */
+  readonly prefillMsPerToken?: number | null
+  readonly msPerToken?: number | null
+  /** Longest context, in tokens, as it says itself. */
+  readonly maxModelLen?: number | null
+  readonly region?: string | null
+}
+
+/** How a site is reached: the way to it, apart from the instances behind it. */
+export interface PathStatus {
+  readonly site: string
+  readonly state: 'up' | 'down'
+  readonly reason: string
+  /** Unix milliseconds. */
+  readonly since: number
+}
+
+export interface QueueStatus {
+  readonly length: number
+  readonly max: number
+  readonly byClass: Readonly<Record<ServiceClass, number>>
+  /** Requests that ever waited, were refused for want of room, gave up their room to a higher class, or waited in vain. */
+  readonly joined: number
+  readonly full: number
+  readonly shed: number
+  readonly expired: number
+}
+
+/** Predicted prefix cache hits against real ones, in tokens. */
+export interface PrefixStatus {
+  /** Blocks in the index, and the most there may be. */
+  readonly blocks: number
+  readonly capacity: number
+  readonly requests: number
+  readonly predicted: number
+  /** Requests whose engine said what it found, and sums over those alone. */
+  readonly compared: number
+  readonly expected: number
+  readonly actual: number
+  readonly prompt: number
 }
 
 /** Tokens of requests that have ended since the object woke. */
@@ -125,8 +244,41 @@ export interface PoolStatus {
   /** Requests granted and ended since the object woke, by ending. */
   readonly granted: number
   readonly ended: Readonly<Record<Ending, number>>
-  /** Absent from an object of the release before. */
+  /** Absent from an object of the release before, like all that follow. */
   readonly tokens?: TokenTotals
+  readonly queue?: QueueStatus
+  readonly prefix?: PrefixStatus
+  readonly paths?: readonly PathStatus[]
+  /** Tokens, prompts' and answers', that the pool does in a second; null while nothing is measured. */
+  readonly tokensPerSecond?: number | null
+  /** What an answer is taken for where nobody says: the 90th percentile, in tokens. */
+  readonly usualOutputTokens?: number
+}
+
+/** One instance's part in a decision. */
+export interface ExplainedInstance {
+  readonly id: string
+  /** The filter that left it out; null when it could have been chosen. */
+  readonly droppedBy: string | null
+  /** Each scorer's value, 0 to 1, and its weight in the policy. */
+  readonly scores: readonly {
+    readonly scorer: string
+    readonly value: number
+    readonly weight: number
+  }[]
+  /** Sum of values times weights; null for one that was left out. */
+  readonly total: number | null
+}
+
+/** What would be chosen for a request that is not sent, and why. */
+export interface Explanation {
+  readonly policy: string
+  /** `picked`, or what would be answered in its place. */
+  readonly outcome: 'picked' | 'busy' | 'none-ready' | 'all-avoided'
+  readonly instance: string | null
+  /** Tokens of the prompt that the chosen instance probably has in its cache. */
+  readonly expectedHitTokens: number
+  readonly instances: readonly ExplainedInstance[]
 }
 
 /** What the Worker and the fleet object may call on a pool object. */
@@ -135,4 +287,7 @@ export interface PoolRpc {
   reattach(holding: Holding): Promise<Reattached>
   configure(config: PoolConfig): Promise<{ readonly version: number }>
   status(): Promise<PoolStatus>
+  explain(demand: Demand): Promise<Explanation>
+  /** An operator's word: no new work for an instance, or work again. False: there is no such instance. */
+  drain(instance: string, drained: boolean): Promise<boolean>
 }

@@ -1,31 +1,35 @@
 import { RpcTarget } from 'cloudflare:workers'
 import type { LeaseRpc, Settlement } from './contract.ts'
-import type { LeaseId, Ledger } from './ledger.ts'
+import type { Dispatcher } from './dispatcher.ts'
+import type { LeaseId } from './ledger.ts'
 
 /**
  * The right to one slot. The runtime disposes it when the request's context ends, whatever ended
  * it, so that giving the slot back never depends on a callback of ours (L03).
  */
 export class Lease extends RpcTarget implements LeaseRpc {
-  readonly #ledger: Ledger
+  readonly #dispatcher: Dispatcher
   readonly #id: LeaseId
 
-  constructor(ledger: Ledger, id: LeaseId) {
+  constructor(dispatcher: Dispatcher, id: LeaseId) {
     super()
-    this.#ledger = ledger
+    this.#dispatcher = dispatcher
     this.#id = id
   }
 
-  /** Pending for as long as this object lives: its rejection is how a Worker learns of a reset. */
+  /**
+   * Pending for as long as this object lives and the instance is in service: its rejection is how a
+   * Worker learns of a reset.
+   */
   wait(): Promise<void> {
-    return new Promise(() => {})
+    return this.#dispatcher.ledger.dismissal(this.#id)
   }
 
   release(settlement: Settlement): void {
-    this.#ledger.release(this.#id, settlement)
+    this.#dispatcher.release(this.#id, settlement)
   }
 
   [Symbol.dispose](): void {
-    this.#ledger.release(this.#id, { ending: 'lost' })
+    this.#dispatcher.release(this.#id, { ending: 'lost' })
   }
 }

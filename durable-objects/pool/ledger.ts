@@ -1,19 +1,25 @@
-import type { InstanceConfig, PolicyName } from '../fleet/snapshot.ts'
-import type { Demand, Ending, Holding, InstanceState, Settlement } from './contract.ts'
-import { pick } from '../scheduling/picker.ts'
-import { POLICIES } from '../scheduling/policies.ts'
-import type { Candidate } from '../scheduling/types.ts'
-import { TokenSums } from './tokens.ts'
-import type { Counted } from './tokens.ts'
+import type { InstanceConfig } from '../fleet/snapshot.ts'
+import type { Holding } from './contract.ts'
+import { Backlog } from './backlog.ts'
+import { TokenRatio } from './moving-rate.ts'
 
 export type LeaseId = number
 
-interface Lease {
+export interface Lease {
   readonly request: string
   /** Unix milliseconds; after this nobody can still be using it (see {@link Ledger.sweep}). */
   readonly expiresAt: number
   /** Taken back after a reset, so the engine's own count at boot includes it already. */
   readonly reattached: boolean
+  /** Tokens of its prompt that its instance was expected to have cached already; null: not expected at all. */
+  readonly expectedHitTokens: number | null
+  /** Stretch of its instance's breaker in which it was granted; undefined where nobody said. */
+  readonly pass: number | undefined
+  /** When it was granted, or taken back, Unix milliseconds. */
+  readonly at: number
+  /** Its instance has been given up; its owner is told as soon as he waits to be. */
+  dismissed: boolean
+  tell: (() => void) | null
 }
 
 /**
@@ -23,79 +29,68 @@ interface Lease {
  */
 export interface Seat {
   config: InstanceConfig
+  /** It has left the fleet, or an operator wants it empty. */
   draining: boolean
   readonly leases: Map<LeaseId, Lease>
+  /** Number of the grant it got last. */
   lastTurn: number
+  /** Grants since its gauges were read, and when that was: the reading does not know of these. */
+  sentSince: number
+  readAt: number
   /**
    * Requests the engine had when this object woke, while their owners may still re-attach; else 0.
    * @example the engine had 5, 2 of their owners are back, 3 are new: 8 in flight, not 5
    */
   presumed: number
+  /** What its requests still have to do. */
+  readonly backlog: Backlog
 }
 
-export type Decision =
-  | {
-      readonly kind: 'granted'
-      readonly seat: Seat
-      readonly lease: LeaseId
-      readonly reason: string
-    }
-  | { readonly kind: 'none-ready' }
-  | { readonly kind: 'all-avoided' }
-  | { readonly kind: 'busy' }
+/** A lease that has just been given back. */
+export interface Returned {
+  readonly seat: Seat
+  readonly lease: Lease
+}
+
+/** Who wants to hold a slot. */
+export interface Holder {
+  readonly request: string
+  readonly remainingMs: number
+  readonly expectedHitTokens?: number | null
+  readonly pass?: number
+}
 
 /** A lease outlives its request's deadline by this much before it is swept, in milliseconds. */
 const SWEEP_GRACE_MS = 30_000
 
-/** Who holds which slot. Pure but for the clock it is given; nothing here waits. */
+/** Who holds which slot. Pure but for the clock it is given; nothing here waits or chooses. */
 export class Ledger {
   readonly #now: () => number
-  readonly #stateOf: (seat: Seat) => InstanceState
+  /** Real tokens of a prompt for each one estimated: learnt from all instances together. */
+  readonly #ratio = new TokenRatio()
   readonly #seats = new Map<string, Seat>()
   /** Seats whose instance has left the fleet or moved, until their last request ends. */
   readonly #leaving = new Set<Seat>()
   readonly #holders = new Map<LeaseId, Seat>()
-  #policy: PolicyName = 'least_inflight'
-  #turn = 0
+  /** Ids of instances that an operator wants empty. */
+  #drained: ReadonlySet<string> = new Set()
   #nextLease: LeaseId = 1
-  #granted = 0
-  readonly #ended: Record<Ending, number> = {
-    done: 0,
-    'client-left': 0,
-    'upstream-failed': 0,
-    truncated: 0,
-    'timed-out': 0,
-    refused: 0,
-    lost: 0,
-  }
-  /** Tokens of the requests that have ended. */
-  readonly tokens = new TokenSums()
 
-  /**
-   * @param now     Unix milliseconds
-   * @param stateOf health of a seat, which is kept elsewhere
-   */
-  constructor(now: () => number, stateOf: (seat: Seat) => InstanceState) {
+  /** @param now Unix milliseconds */
+  constructor(now: () => number) {
     this.#now = now
-    this.#stateOf = stateOf
   }
 
+  /** The fleet's own, those with no slot to give included. */
   get seats(): Iterable<Seat> {
     return this.#seats.values()
   }
 
-  get policy(): PolicyName {
-    return this.#policy
+  seat(id: string): Seat | undefined {
+    return this.#seats.get(id)
   }
 
-  get granted(): number {
-    return this.#granted
-  }
-
-  get ended(): Readonly<Record<Ending, number>> {
-    return { ...this.#ended }
-  }
-
+  /** Live leases of all seats. */
   get size(): number {
     return this.#holders.size
   }
@@ -107,35 +102,33 @@ export class Ledger {
   }
 
   /** Takes the fleet's word on what exists. Nothing running is cut: what left the file drains. */
-  configure(instances: readonly InstanceConfig[], policy: PolicyName): void {
-    this.#policy = policy
+  configure(instances: readonly InstanceConfig[]): void {
     const wanted = new Map(instances.map((config) => [config.instance, config]))
     for (const [id, seat] of this.#seats) {
       if (wanted.get(id)?.process !== seat.config.process) this.#leave(id, seat)
     }
     for (const [id, config] of wanted) {
-      const seat = this.#seats.get(id) ?? this.#comesBack(config) ?? newSeat(config)
+      const seat = this.#seats.get(id) ?? this.#comesBack(config) ?? this.#newSeat(config)
       seat.config = config
       this.#seats.set(id, seat)
     }
+    this.drain(this.#drained)
   }
 
-  /** Chooses an instance and takes a slot of it, at once. */
-  acquire({ avoid, request, remainingMs }: Demand): Decision {
-    const candidates: Candidate[] = []
-    for (const seat of this.#seats.values()) candidates.push(this.#candidate(seat))
+  /** Takes an operator's word on which instances get no new work. */
+  drain(ids: ReadonlySet<string>): void {
+    this.#drained = ids
+    for (const [id, seat] of this.#seats) seat.draining = ids.has(id)
+  }
 
-    const choice = pick(candidates, { avoid, turn: this.#turn }, POLICIES[this.#policy])
-    if (choice.kind === 'all-full') return { kind: 'busy' }
-    if (choice.kind !== 'picked') return choice
-    const seat = this.#seats.get(choice.id)
-    if (!seat) return { kind: 'none-ready' }
+  /** Whether an operator wants it empty; else it drains because it has left the fleet. */
+  isDrained(seat: Seat): boolean {
+    const { instance } = seat.config
+    return this.#drained.has(instance) && this.#seats.get(instance) === seat
+  }
 
-    seat.lastTurn = ++this.#turn
-    this.#granted++
-    const lease = this.#hold(seat, { request, remainingMs, reattached: false })
-    const reason = seat.config.lastResort ? 'last_resort' : this.#policy
-    return { kind: 'granted', seat, lease, reason }
+  hold(seat: Seat, holder: Holder): LeaseId {
+    return this.#take(seat, holder, false)
   }
 
   /** Takes back what was held before a reset. Not refused for want of slots: it runs there already. */
@@ -147,7 +140,7 @@ export class Ledger {
       for (const [lease, held] of other.leases)
         if (held.request === request) this.#drop(lease, other)
     }
-    return this.#hold(seat, { request, remainingMs, reattached: true })
+    return this.#take(seat, { request, remainingMs }, true)
   }
 
   /**
@@ -158,26 +151,53 @@ export class Ledger {
     for (const seat of this.#seats.values()) seat.presumed = presumedOf(seat)
   }
 
-  /** Gives a slot back. Only the first call counts, so that dropping a settled lease is harmless. */
-  release(lease: LeaseId, { ending, ...counted }: Pick<Settlement, 'ending'> & Counted): void {
-    const seat = this.#holders.get(lease)
-    if (!seat) return
+  /**
+   * Gives a slot back.
+   * @returns null when it was given back before: only the first time counts
+   */
+  release(id: LeaseId): Returned | null {
+    const seat = this.#holders.get(id)
+    const lease = seat?.leases.get(id)
+    if (!seat || !lease) return null
     // It was among those the engine had at boot: one fewer of them is left.
-    if (seat.leases.get(lease)?.reattached && seat.presumed > 0) seat.presumed--
-    this.#drop(lease, seat)
-    // A newer Worker may know endings that this release does not.
-    this.#ended[Object.hasOwn(this.#ended, ending) ? ending : 'lost']++
-    this.tokens.add(counted)
+    if (lease.reattached && seat.presumed > 0) seat.presumed--
+    this.#drop(id, seat)
+    return { seat, lease }
   }
 
-  /** Ends leases whose request must be over, should a machine have vanished without a word (L05). */
-  sweep(): void {
-    const now = this.#now()
-    for (const seat of this.everySeat()) {
-      for (const [lease, { expiresAt }] of seat.leases) {
-        if (expiresAt < now) this.release(lease, { ending: 'lost' })
-      }
+  /** Pending until the instance of this lease is given up; for ever, where that never happens. */
+  dismissal(id: LeaseId): Promise<void> {
+    return new Promise((resolve) => {
+      const lease = this.#holders.get(id)?.leases.get(id)
+      if (lease?.dismissed) resolve()
+      else if (lease) lease.tell = resolve
+    })
+  }
+
+  /** Tells everyone who has a request there that waiting on is in vain. Their slots are theirs to give back. */
+  dismiss(seat: Seat): void {
+    for (const lease of seat.leases.values()) {
+      lease.dismissed = true
+      lease.tell?.()
+      lease.tell = null
     }
+  }
+
+  /** Since when requests run on a seat, in Unix milliseconds: the oldest that has not ended; null for none. */
+  workingSince({ leases }: Seat): number | null {
+    const [oldest] = leases.values() // a map keeps the order in which they came
+    return oldest?.at ?? null
+  }
+
+  /** Leases whose request must be over, should a machine have vanished without a word (L05). */
+  overdue(): LeaseId[] {
+    const now = this.#now()
+    const found: LeaseId[] = []
+    for (const [id, seat] of this.#holders) {
+      const lease = seat.leases.get(id)
+      if (lease && lease.expiresAt < now) found.push(id)
+    }
+    return found
   }
 
   /**
@@ -191,35 +211,30 @@ export class Ledger {
     return leases.size - reattached + Math.max(reattached, presumed)
   }
 
-  #candidate(seat: Seat): Candidate {
-    const { config, lastTurn } = seat
-    return {
-      id: config.instance,
-      state: this.#stateOf(seat),
-      slots: config.slots,
-      weight: config.weight,
-      inFlight: this.inFlight(seat),
-      lastTurn,
-      // A configuration of the release before does not say.
-      lastResort: config.lastResort ?? false,
-    }
-  }
-
-  #hold(
+  #take(
     seat: Seat,
-    holder: { request: string; remainingMs: number; reattached: boolean },
+    { request, remainingMs, expectedHitTokens = null, pass }: Holder,
+    reattached: boolean,
   ): LeaseId {
-    const lease = this.#nextLease++
-    const { request, remainingMs, reattached } = holder
-    const expiresAt = this.#now() + remainingMs + SWEEP_GRACE_MS
-    seat.leases.set(lease, { request, expiresAt, reattached })
-    this.#holders.set(lease, seat)
-    return lease
+    const id = this.#nextLease++
+    const at = this.#now()
+    seat.leases.set(id, {
+      request,
+      expiresAt: at + remainingMs + SWEEP_GRACE_MS,
+      reattached,
+      expectedHitTokens,
+      pass,
+      at,
+      dismissed: false,
+      tell: null,
+    })
+    this.#holders.set(id, seat)
+    return id
   }
 
-  #drop(lease: LeaseId, seat: Seat): void {
-    this.#holders.delete(lease)
-    seat.leases.delete(lease)
+  #drop(id: LeaseId, seat: Seat): void {
+    this.#holders.delete(id)
+    seat.leases.delete(id)
     if (seat.leases.size === 0) this.#leaving.delete(seat)
   }
 
@@ -239,12 +254,17 @@ export class Ledger {
     this.#seats.delete(id)
     if (seat.leases.size > 0) this.#leaving.add(seat)
   }
-}
 
-const newSeat = (config: InstanceConfig): Seat => ({
-  config,
-  draining: false,
-  leases: new Map(),
-  lastTurn: 0,
-  presumed: 0,
-})
+  #newSeat(config: InstanceConfig): Seat {
+    return {
+      config,
+      draining: false,
+      leases: new Map(),
+      lastTurn: 0,
+      sentSince: 0,
+      readAt: -Infinity,
+      presumed: 0,
+      backlog: new Backlog(this.#now, this.#ratio),
+    }
+  }
+}

@@ -1,15 +1,29 @@
 import { DurableObject } from 'cloudflare:workers'
-import type { HealthConfig, PoolConfig } from '../fleet/snapshot.ts'
-import { secretsOf } from '../fleet/target.ts'
-import { look } from '../health/probe.ts'
-import { Rounds } from '../health/rounds.ts'
-import type { Health } from '../health/state.ts'
+import { completePool } from '../fleet/complete.ts'
 import { FLEET_NAME, type FleetRpc } from '../fleet/contract.ts'
-import type { Acquired, Demand, Holding, PoolRpc, PoolStatus, Reattached } from './contract.ts'
+import type { HealthConfig, InstanceConfig, PoolConfig } from '../fleet/snapshot.ts'
+import { secretsOf } from '../fleet/target.ts'
+import { Fitness } from '../health/fitness.ts'
+import { look, type Look, type Purpose } from '../health/probe.ts'
+import type { SavedWard } from '../health/ward.ts'
+import { AFFINITY_CAPACITY } from '../scheduling/affinity.ts'
+import type {
+  Acquired,
+  Demand,
+  Explanation,
+  Holding,
+  PoolRpc,
+  PoolStatus,
+  Reattached,
+} from './contract.ts'
+import { Dispatcher, type Outcome } from './dispatcher.ts'
+import { explanationOf } from './explanation.ts'
+import { Keepsake } from './keepsake.ts'
 import { Lease } from './lease.ts'
-import { Ledger, type Seat } from './ledger.ts'
+import type { Seat } from './ledger.ts'
 import { poolOfObjectName } from './name.ts'
-import { stateOf, statusOf, whyNotReady } from './stats.ts'
+import { statusOf, whyNotReady } from './stats.ts'
+import { Ticket } from './ticket.ts'
 
 /** After this long without a request or a running one, the object stops looking and costs nothing. */
 const IDLE_MS = 10 * 60_000
@@ -24,18 +38,22 @@ const SETTLE_MS = 5_000
 const STALE_LOOKS = 4
 /** How long the fleet object may take to hand out a configuration, in milliseconds. */
 const PULL_MS = 3_000
-/** `retry-after` when every slot is taken, in seconds. */
-const RETRY_AFTER_S = 1
+/** How often the queue is looked at while somebody waits, whatever else happens, in milliseconds. */
+const QUEUE_TICK_MS = 250
 
 export interface PoolEnv {
   readonly FLEET: { getByName(name: string): unknown }
 }
 
-/** One pool's instances. A shell: clock, storage and alarm live here, decisions in ledger and rounds. */
+/**
+ * One pool's instances. A shell: clock, storage, alarm and the calls to instances live here, decisions in
+ * {@link Dispatcher} (who gets which slot) and {@link Fitness} (who is fit for work).
+ */
 export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
-  readonly #ledger = new Ledger(Date.now, (seat) => stateOf(seat, this.#rounds))
-  readonly #rounds: Rounds
-  #config: PoolConfig | null = null
+  readonly #fitness: Fitness<Seat>
+  readonly #dispatcher: Dispatcher
+  readonly #keepsake: Keepsake
+  #config: ReturnType<typeof completePool> | null = null
   #lastAsked = Date.now()
   /** When the last round of looks began; -Infinity before the first, and after a rest. */
   #lookedAt = -Infinity
@@ -43,22 +61,39 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
   #forgetful = false
   #eagerUntil = Date.now() + EAGER_FOR_MS
   #waking: Promise<void> | null = null
+  #queueTimer: ReturnType<typeof setTimeout> | null = null
 
   constructor(ctx: DurableObjectState, env: PoolEnv) {
     super(ctx, env)
     const deps = { fetch: fetch.bind(globalThis), secretOf: secretsOf(env) }
-    this.#rounds = new Rounds({
+    this.#fitness = new Fitness<Seat>({
       now: Date.now,
-      look: (instance, entrance) => {
-        const { servedAs = '', health } = this.#config ?? {}
-        const timeoutMs = health?.timeoutMs ?? EAGER_MS
-        const lastResort = instance.lastResort ?? false // a stored one may not say
-        return look(instance, { servedAs, timeoutMs, entrance, lastResort }, deps)
-      },
+      look: (instance, purpose) => this.#lookAt(instance, purpose, deps),
       onChange: () => this.#saveHealth(),
+      onOut: (seat, why) => this.#giveUp(seat, why),
+      workingSince: (seat) => this.#dispatcher.ledger.workingSince(seat),
+      onRestart: (seat) => this.#dispatcher.chooser.forget(seat.config.instance),
     })
+    const ward = (seat: Seat) => this.#fitness.ward(seat)
+    this.#dispatcher = new Dispatcher({
+      now: Date.now,
+      random: Math.random,
+      vitals: {
+        state: (seat) => (seat.draining ? 'draining' : ward(seat).stateForWork),
+        ramp: (seat) => ward(seat).ramp,
+        errorRate: (seat) => ward(seat).errorRate,
+        gauges: (seat) => ward(seat).gauges,
+        readAt: (seat) => ward(seat).readAt,
+        maxModelLen: (seat) => ward(seat).maxModelLen,
+        take: (seat) => this.#fitness.take(seat),
+        record: (seat, outcome) => void this.#fitness.record(seat, outcome),
+      },
+    })
+    this.#keepsake = new Keepsake(ctx.storage.kv, Date.now)
     const config = ctx.storage.kv.get<PoolConfig>('config')
     if (!config) return
+    this.#dispatcher.chooser.affinity = this.#keepsake.index(AFFINITY_CAPACITY)
+    this.#dispatcher.tally.restore(this.#keepsake.tally)
     this.#adopt(config)
     this.#forgetful = true
   }
@@ -71,27 +106,34 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
     if (!this.#config) return { kind: 'none-ready', why: ['this pool is in no fleet version'] }
     if (demand.fleet < this.#version) return { kind: 'stale', version: this.#version }
 
-    const decision = this.#ledger.acquire(demand)
-    switch (decision.kind) {
-      case 'granted': {
-        const { seat, lease, reason } = decision
-        const { instance, base, site, secrets } = seat.config
-        const target = { instance, base, site, secrets }
-        return { kind: 'granted', target, reason, lease: new Lease(this.#ledger, lease) }
-      }
-      case 'busy':
-        return { kind: 'busy', retryAfterS: RETRY_AFTER_S }
-      case 'none-ready':
-        return { kind: 'none-ready', why: whyNotReady(this.#ledger, this.#rounds) }
-      case 'all-avoided':
-        return decision
-    }
+    const decision = this.#dispatcher.acquire(demand)
+    if (decision.kind !== 'queued') return this.#answer(decision)
+    this.#minQueue()
+    const { ahead, place } = decision
+    return { kind: 'queued', ahead, ticket: new Ticket(place, (outcome) => this.#answer(outcome)) }
   }
 
   async reattach(holding: Holding): Promise<Reattached> {
-    const lease = this.#ledger.reattach(holding)
+    const lease = this.#dispatcher.reattach(holding)
     if (lease === null) return { kind: 'gone' }
-    return { kind: 'reattached', lease: new Lease(this.#ledger, lease) }
+    return { kind: 'reattached', lease: new Lease(this.#dispatcher, lease) }
+  }
+
+  async explain(demand: Demand): Promise<Explanation> {
+    if (!this.#fit || this.#waking || demand.fleet > this.#version) await this.#wake(demand.fleet)
+    return explanationOf(this.#dispatcher, demand)
+  }
+
+  async drain(instance: string, drained: boolean): Promise<boolean> {
+    const { ledger } = this.#dispatcher
+    if (!ledger.seat(instance)) return false
+    const ids = new Set(this.#keepsake.drained)
+    if (drained) ids.add(instance)
+    else ids.delete(instance)
+    this.#keepsake.drained = ids
+    ledger.drain(ids)
+    this.#dispatcher.serveQueue()
+    return true
   }
 
   async configure(config: PoolConfig): Promise<{ version: number }> {
@@ -108,12 +150,13 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
 
   async status(): Promise<PoolStatus> {
     if (!this.#fit && this.#config) await this.#wake(this.#version)
-    return statusOf(this.#config, this.#ledger, this.#rounds)
+    return statusOf(this.#config, this.#dispatcher, this.#fitness)
   }
 
   override async alarm(): Promise<void> {
-    this.#ledger.sweep()
-    const idle = Date.now() - this.#lastAsked > IDLE_MS && this.#ledger.size === 0
+    this.#dispatcher.sweep()
+    this.#keepsake.keep(this.#dispatcher)
+    const idle = Date.now() - this.#lastAsked > IDLE_MS && this.#dispatcher.ledger.size === 0
     if (idle) this.#lookedAt = -Infinity
     else await (this.#lookedAt === -Infinity ? this.#wake(this.#version) : this.#look())
   }
@@ -135,7 +178,17 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
     if (!this.#config || this.#config.instances.length === 0) return { over: Promise.resolve() }
     await this.ctx.storage.setAlarm(Date.now() + this.#pauseMs(this.#config))
     this.#lookedAt = Date.now()
-    return { over: this.#rounds.make(this.#ledger.seats, this.#config.health) }
+    return { over: this.#round() }
+  }
+
+  /** One round of looks; what it has found may be news for those who wait. */
+  async #round(): Promise<void> {
+    await this.#fitness.look()
+    for (const seat of this.#dispatcher.ledger.seats) {
+      const { kvTokens } = this.#fitness.ward(seat).gauges
+      this.#dispatcher.chooser.affinity.limit(seat.config.instance, kvTokens)
+    }
+    this.#dispatcher.serveQueue()
   }
 
   /**
@@ -165,19 +218,22 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
    * there are any, since grants of the moment before may still be on their way to their engine.
    */
   async #presumeOrphans(health: HealthConfig): Promise<void> {
+    const { ledger } = this.#dispatcher
     const engineHas = (seat: Seat): number => {
-      const { running, waiting } = this.#rounds.gauges(seat)
+      const { running, waiting } = this.#fitness.ward(seat).gauges
       return (running ?? 0) + (waiting ?? 0)
     }
-    this.#ledger.expectOwners(engineHas)
-    const busy = [...this.#ledger.seats].some((seat) => seat.presumed > 0)
+    ledger.expectOwners(engineHas)
+    const busy = [...ledger.seats].some((seat) => seat.presumed > 0)
     if (busy) {
       await pause(ON_THE_WAY_MS)
-      const again = this.#rounds.make(this.#ledger.seats, health)
-      await Promise.race([again, pause(health.timeoutMs)])
-      this.#ledger.expectOwners((seat) => Math.max(seat.presumed, engineHas(seat)))
+      await Promise.race([this.#round(), pause(health.timeoutMs)])
+      ledger.expectOwners((seat) => Math.max(seat.presumed, engineHas(seat)))
     }
-    setTimeout(() => this.#ledger.expectOwners(() => 0), SETTLE_MS)
+    setTimeout(() => {
+      ledger.expectOwners(() => 0)
+      this.#dispatcher.serveQueue()
+    }, SETTLE_MS)
   }
 
   /** A push has not arrived here (or never was one, for a new object): ask the fleet object. */
@@ -201,26 +257,85 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
   }
 
   #adopt(config: PoolConfig): void {
-    this.#config = config
-    this.#ledger.configure(config.instances, config.policy)
-    const known = this.ctx.storage.kv.get<Record<string, Health>>('health') ?? {}
-    for (const seat of this.#ledger.seats) {
-      const health = known[seat.config.process]
-      if (health && this.#rounds.health(seat).state === 'starting')
-        this.#rounds.remember(seat, health)
+    this.#config = completePool(config)
+    const { ledger } = this.#dispatcher
+    ledger.drain(this.#keepsake.drained)
+    const before = new Set(ledger.seats)
+    // Health first: a seat that is new has none yet, and who waits is served by what is configured.
+    this.#dispatcher.configure(this.#config)
+    this.#fitness.configure(ledger.seats, this.#config)
+    const { affinity } = this.#dispatcher.chooser
+    for (const id of affinity.instances) if (!ledger.seat(id)) affinity.forget(id)
+    const known = this.ctx.storage.kv.get<Record<string, SavedWard>>('health') ?? {}
+    for (const seat of ledger.seats) {
+      const saved = known[seat.config.process]
+      if (saved && !before.has(seat)) this.#fitness.restore(seat, saved)
     }
+    this.#dispatcher.serveQueue()
+  }
+
+  #answer(outcome: Outcome): Acquired {
+    switch (outcome.kind) {
+      case 'granted': {
+        const { seat, lease, reason, expectedHitTokens } = outcome
+        const { instance, base, site, secrets } = seat.config
+        return {
+          kind: 'granted',
+          target: { instance, base, site, secrets },
+          reason,
+          expectedHitTokens,
+          lease: new Lease(this.#dispatcher, lease),
+        }
+      }
+      case 'none-ready':
+        return { kind: 'none-ready', why: whyNotReady(this.#dispatcher.ledger, this.#fitness) }
+      case 'busy':
+      case 'all-avoided':
+        return outcome
+    }
+  }
+
+  #lookAt(
+    instance: InstanceConfig,
+    purpose: Purpose,
+    deps: Parameters<typeof look>[2],
+  ): Promise<Look> {
+    const { servedAs = '', health } = this.#config ?? {}
+    const timeoutMs = health?.timeoutMs ?? EAGER_MS
+    const lastResort = instance.lastResort ?? false // a stored one may not say
+    return look(instance, { servedAs, timeoutMs, purpose, lastResort }, deps)
+  }
+
+  /** Whoever has a request running there is told; the request decides what that means for it. */
+  #giveUp(seat: Seat, why: string): void {
+    console.warn(`${this.#config?.pool} ${seat.config.instance} is out of service: ${why}`)
+    this.#dispatcher.ledger.dismiss(seat)
+  }
+
+  /** While somebody waits: a wait ends by time alone, and so does a sit-out that frees a slot. */
+  #minQueue(): void {
+    if (this.#queueTimer !== null || this.#dispatcher.queue.size === 0) return
+    const next = this.#dispatcher.queue.nextDeadline ?? Infinity
+    const ms = Math.max(0, Math.min(QUEUE_TICK_MS, next - Date.now()))
+    this.#queueTimer = setTimeout(() => {
+      this.#queueTimer = null
+      this.#dispatcher.serveQueue()
+      this.#minQueue()
+    }, ms)
   }
 
   #pauseMs({ health }: PoolConfig): number {
     const young = Date.now() < this.#eagerUntil
-    const eager =
-      young && [...this.#ledger.seats].some((seat) => stateOf(seat, this.#rounds) !== 'ready')
+    const { seats } = this.#dispatcher.ledger
+    const starting = young && [...seats].some((seat) => this.#fitness.ward(seat).state !== 'ready')
+    const eager = starting || this.#fitness.paths.anyDown // a tunnel that is back is back for all
     return eager ? Math.min(EAGER_MS, health.everyMs) : health.everyMs
   }
 
   #saveHealth(): void {
-    const known: Record<string, Health> = {}
-    for (const seat of this.#ledger.seats) known[seat.config.process] = this.#rounds.health(seat)
+    const known: Record<string, SavedWard> = {}
+    for (const seat of this.#dispatcher.ledger.seats)
+      known[seat.config.process] = this.#fitness.saved(seat)
     this.ctx.storage.kv.put('health', known)
   }
 }

@@ -1,49 +1,97 @@
 import type { PoolConfig } from '../fleet/snapshot.ts'
-import type { Rounds } from '../health/rounds.ts'
+import type { Fitness } from '../health/fitness.ts'
+import { AFFINITY_CAPACITY } from '../scheduling/affinity.ts'
 import {
   CONTRACT_VERSION,
-  type InstanceState,
   type InstanceStatus,
   type PoolStatus,
+  type QueueStatus,
 } from './contract.ts'
+import type { Dispatcher } from './dispatcher.ts'
 import type { Ledger, Seat } from './ledger.ts'
 
-/** A seat's state: draining is the fleet's word, everything else what the readings say. */
-export const stateOf = (seat: Seat, rounds: Rounds): InstanceState =>
-  seat.draining ? 'draining' : rounds.health(seat).state
-
 /** What an operator sees of a pool. */
-export const statusOf = (
+export function statusOf(
   config: PoolConfig | null,
-  ledger: Ledger,
-  rounds: Rounds,
-): PoolStatus => ({
-  contract: CONTRACT_VERSION,
-  pool: config?.pool ?? '',
-  fleet: config?.version ?? 0,
-  policy: ledger.policy,
-  instances: [...ledger.everySeat()].map((seat) => instanceStatus(seat, ledger, rounds)),
-  granted: ledger.granted,
-  ended: ledger.ended,
-  tokens: ledger.tokens.totals,
-})
+  dispatcher: Dispatcher,
+  fitness: Fitness<Seat>,
+): PoolStatus {
+  const { ledger, chooser, tally } = dispatcher
+  return {
+    contract: CONTRACT_VERSION,
+    pool: config?.pool ?? '',
+    fleet: config?.version ?? 0,
+    policy: chooser.policy,
+    instances: [...ledger.everySeat()].map((seat) => instanceStatus(seat, dispatcher, fitness)),
+    granted: tally.granted,
+    ended: tally.ended,
+    tokens: tally.tokens.totals,
+    queue: queueStatus(dispatcher, config),
+    prefix: { blocks: chooser.affinity.size, capacity: AFFINITY_CAPACITY, ...tally.hits.totals },
+    paths: Array.from(fitness.paths.all(), ([site, path]) => ({ site, ...path })),
+    tokensPerSecond: tally.throughput.perSecond(ledger.size),
+    usualOutputTokens: tally.usualOutputTokens,
+  }
+}
 
 /** Why nobody is ready, instance by instance. For logs. */
-export const whyNotReady = (ledger: Ledger, rounds: Rounds): string[] =>
-  [...ledger.seats].map((seat) => {
-    const { state, reason } = rounds.health(seat)
+export const whyNotReady = (ledger: Ledger, fitness: Fitness<Seat>): string[] =>
+  Array.from(ledger.seats, (seat) => {
+    const { state, reason } = wordsFor(seat, ledger, fitness)
     return `${seat.config.instance} ${state}: ${reason}`
   })
 
-function instanceStatus(seat: Seat, ledger: Ledger, rounds: Rounds): InstanceStatus {
-  const { since, reason } = rounds.health(seat)
+function instanceStatus(
+  seat: Seat,
+  { ledger }: Dispatcher,
+  fitness: Fitness<Seat>,
+): InstanceStatus {
+  const ward = fitness.ward(seat)
+  const { backlog, config } = seat
+  const { running, waiting, kvUse } = ward.gauges
   return {
-    id: seat.config.instance,
-    state: stateOf(seat, rounds),
-    reason: seat.draining ? 'no longer in the fleet' : reason,
-    since,
+    id: config.instance,
+    ...wordsFor(seat, ledger, fitness),
+    since: ward.since,
     inFlight: ledger.inFlight(seat),
-    slots: seat.config.slots,
-    ...rounds.gauges(seat),
+    slots: config.slots,
+    running,
+    waiting,
+    kvUse,
+    weight: config.weight,
+    ramp: ward.ramp,
+    errorRate: ward.errorRate,
+    breaker: ward.breaker.state,
+    drained: ledger.isDrained(seat),
+    promptTokensAhead: backlog.promptTokensAhead,
+    outputTokensAhead: backlog.outputTokensAhead,
+    prefillMsPerToken: backlog.prefillMsPerToken,
+    msPerToken: backlog.msPerToken,
+    maxModelLen: ward.maxModelLen,
+    region: config.region ?? null,
   }
 }
+
+/** Draining is the fleet's or an operator's word, everything else what the readings say. */
+function wordsFor(
+  seat: Seat,
+  ledger: Ledger,
+  fitness: Fitness<Seat>,
+): Pick<InstanceStatus, 'state' | 'reason'> {
+  const { state, reason } = fitness.ward(seat)
+  if (!seat.draining) return { state, reason }
+  if (!ledger.isDrained(seat)) return { state: 'draining', reason: 'no longer in the fleet' }
+  const empty = ledger.inFlight(seat) === 0
+  return { state: 'draining', reason: `drained by an operator${empty ? ', empty' : ''}` }
+}
+
+const queueStatus = ({ queue, tally }: Dispatcher, config: PoolConfig | null): QueueStatus => ({
+  length: queue.size,
+  max: config?.queue?.max ?? 0,
+  byClass: {
+    interactive: queue.sizeOf('interactive'),
+    standard: queue.sizeOf('standard'),
+    batch: queue.sizeOf('batch'),
+  },
+  ...tally.queue,
+})

@@ -23,6 +23,14 @@ export class TokenSums {
     this.#cached += cachedTokens ?? 0
   }
 
+  /** Goes on from what was counted before. */
+  restore({ prompt = 0, completion = 0, cached = 0, estimated = 0 }: Partial<TokenTotals>): void {
+    this.#prompt += prompt
+    this.#completion += completion
+    this.#cached += cached
+    this.#estimated += estimated
+  }
+
   get totals(): TokenTotals {
     return {
       prompt: this.#prompt,

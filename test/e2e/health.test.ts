@@ -21,6 +21,7 @@ describe('health', () => {
       fleet: {
         defaults: {
           health: { every: '400ms', timeout: '390ms', down_after: 3, up_after: 2 },
+          slow_start: '0s', // back at once, with its whole share
         },
       },
     })

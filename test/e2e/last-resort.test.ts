@@ -105,7 +105,7 @@ describe('a last resort', () => {
       Array.from({ length: 6 }, (_, i) => chat('well', i % 2 === 0)),
     )
     for (const [i, got] of answers.entries()) {
-      expectFrom(got, i % 2 === 0, 'well-own', 'least_inflight')
+      expectFrom(got, i % 2 === 0, 'well-own', 'adaptive')
     }
     expect(generating(hosted['well']!)).toHaveLength(0)
   })
@@ -145,7 +145,7 @@ describe('a last resort', () => {
     await own('down').setFault(null)
     await becomes('down-own', 'ready')
     for (const stream of BOTH) {
-      expectFrom(await chat('down', stream), stream, 'down-own', 'least_inflight')
+      expectFrom(await chat('down', stream), stream, 'down-own', 'adaptive')
     }
     expect(
       looks('down').every(({ method, path }) => `${method} ${path}` === 'GET /v1/models'),

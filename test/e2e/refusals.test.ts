@@ -28,7 +28,7 @@ describe('unknown paths', () => {
     '/ok/extra/v1/chat/completions',
     '/v1/fine_tuning/jobs',
     '/v1/chat/completions/extra',
-    '/metrics',
+    '/v1/metrics',
     '/v1/load_lora_adapter',
     '/invocations',
     '/i/ok/v1/chat/completions',

@@ -284,7 +284,8 @@ describe('answers that nobody waits for', () => {
     const { prompt, completion, estimated } = await settled('left-in-prefill', 1)
     expect({ prompt, completion }).toEqual({ prompt: 0, completion: 0 })
     expect(estimated).toBeGreaterThan(0)
-    expect(estimated).toBeLessThanOrEqual(counted(sim).prompt * 2)
+    // The picture counts by the pool's own figure, 1000 unless the fleet says otherwise.
+    expect(estimated).toBeLessThanOrEqual(counted(sim).prompt * 2 + 1_000)
   })
 
   it.concurrent.each([

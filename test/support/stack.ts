@@ -41,7 +41,7 @@ export interface StackOptions {
   readonly nginxRenames?: boolean
   /**
    * Parts of the fleet that the test is about; what is missing is made from `sims`: a pool for each name
-   * (`served_as` is that name), and for each pool a model of the same name at the path `/<name>`, whose
+   * (`served_as` is that name, by fewest in flight, without breakers or queue), and for each pool a model of the same name at the path `/<name>`, whose
    * alias is `<name>-alias`: by the name streams need no edit, by the alias they do (see `nginxRenames`).
    */
   readonly fleet?: Partial<Omit<FleetInput, 'pools' | 'sites'>>
@@ -153,6 +153,10 @@ function fleetOf({ sims, fleet, pools }: StackOptions): string {
   }))
   const poolOf = (name: string) => ({
     served_as: name,
+    // An instance that a test makes fail must go on being asked; tests of breakers say otherwise.
+    breaker: { max_ejected: 0 },
+    queue: { max: 0 },
+    policy: 'least_inflight',
     ...pools?.[name],
     instances: instances.filter(({ pool }) => pool === name).map(({ instance }) => instance),
   })

@@ -6,6 +6,7 @@ import type {
   InstanceConfig,
   Limits,
   ModelRoute,
+  PoolConfig,
   PoolRoute,
   Snapshot,
   Target,
@@ -38,9 +39,22 @@ export const candidate = (named: Partial<Candidate> = {}): Candidate => ({
   state: 'ready',
   slots: 4,
   weight: 1,
+  ramp: 1,
   inFlight: 0,
   lastTurn: 0,
+  credit: 0,
   lastResort: false,
+  region: null,
+  maxModelLen: null,
+  promptTokensAhead: 0,
+  outputTokensAhead: 0,
+  prefixTokens: 0,
+  running: null,
+  waiting: null,
+  kvUse: null,
+  prefillMsPerToken: null,
+  msPerToken: null,
+  errorRate: 0,
   ...named,
 })
 
@@ -58,6 +72,16 @@ export const healthConfig = (named: Partial<HealthConfig> = {}): HealthConfig =>
   timeoutMs: 2_000,
   downAfter: 3,
   upAfter: 2,
+  ...named,
+})
+
+export const poolConfig = (named: Partial<PoolConfig> = {}): PoolConfig => ({
+  version: 1,
+  pool: 'qwen-14b',
+  servedAs: 'Qwen-14B-Chat',
+  policy: 'least_inflight',
+  health: healthConfig(),
+  instances: [],
   ...named,
 })
 

@@ -36,3 +36,91 @@ describe('the estimate of a prompt (L30)', () => {
     expect(promptEstimate(body)).toBe(0)
   })
 })
+
+describe('pictures and sound in a prompt (L38)', () => {
+  const MEDIA = { image: 1_000, audioSecond: 10 }
+  const tokensOf = (...content: readonly unknown[]): number =>
+    promptEstimate({ messages: [{ role: 'user', content }] }, MEDIA)
+  /** Base64 of so many seconds of 16 kHz sound. */
+  const sound = (seconds: number): string => 'A'.repeat((seconds * 32_000 * 4) / 3)
+  const url = (kind: string): string => `data:${kind};base64,${HUNDRED}`
+
+  it.each([
+    {
+      part: { type: 'image_url', image_url: { url: url('image/png') } },
+      why: 'a picture in the body',
+    },
+    { part: { type: 'image_url', image_url: { url: 'x' } }, why: 'a picture elsewhere' },
+    { part: { type: 'input_image', image_url: url('image/png') }, why: "the Responses API's" },
+    { part: { type: 'image', source: { type: 'base64', data: HUNDRED } }, why: "Anthropic's" },
+    { part: { type: 'video_url', video_url: { url: url('video/mp4') } }, why: 'a video' },
+  ])("count by the pool's figure, whatever their bytes: $why", ({ part }) => {
+    const more = tokensOf(part) - 1_000
+    expect(more).toBeGreaterThanOrEqual(0)
+    expect(more, 'but for a few words of JSON').toBeLessThan(10)
+    expect(tokensOf(part, part) - 2 * tokensOf(part)).toBeCloseTo(0, -1)
+  })
+
+  it('are found among what the Responses API takes as input', () => {
+    const input = [{ role: 'user', content: [{ type: 'input_image', image_url: 'x' }] }]
+    expect(promptEstimate({ input }, MEDIA)).toBeGreaterThanOrEqual(1_000)
+  })
+
+  it.each([
+    { seconds: 1, tokens: 10 },
+    { seconds: 30, tokens: 300 },
+  ])('count $tokens for $seconds s of sound', ({ seconds, tokens }) => {
+    const data = sound(seconds)
+    const parts = [
+      { type: 'input_audio', input_audio: { data, format: 'wav' } },
+      { type: 'audio_url', audio_url: { url: `data:audio/wav;base64,${data}` } },
+    ]
+    for (const part of parts) {
+      expect(tokensOf(part)).toBeGreaterThanOrEqual(tokens)
+      expect(tokensOf(part), 'its base64 is no text').toBeLessThan(tokens + 20)
+    }
+  })
+
+  it.each([
+    { part: { type: 'input_audio', input_audio: { data: '' } }, why: 'empty' },
+    { part: { type: 'input_audio' }, why: 'not there' },
+    { part: { type: 'audio_url', audio_url: { url: 'x' } }, why: 'elsewhere' },
+  ])('count for a second at least where the sound is $why', ({ part }) => {
+    expect(tokensOf(part)).toBeGreaterThanOrEqual(10)
+    expect(tokensOf(part)).toBeLessThan(30)
+  })
+
+  it('add to the text beside them', () => {
+    const text = { type: 'text', text: HUNDRED }
+    const picture = { type: 'image_url', image_url: { url: '' } }
+    const both = tokensOf(text, picture)
+    expect(both).toBeGreaterThanOrEqual(1_100)
+    expect(Math.abs(both - tokensOf(text) - tokensOf(picture)), 'but for rounding').toBeLessThan(2)
+  })
+
+  it('count for nothing where the pool says no figures: a snapshot of the release before', () => {
+    const picture = { type: 'image_url', image_url: { url: url('image/png') } }
+    expect(promptEstimate({ messages: [{ content: [picture] }] })).toBeLessThan(10)
+  })
+
+  it.each([
+    { messages: 'text' },
+    { messages: [null, 7, 'text', { content: null }, { content: [null, 'image', 7, {}] }] },
+    { input: { type: 'image' } },
+  ])('are not seen where there are none: %j', (body) => {
+    expect(promptEstimate(body, MEDIA)).toBe(promptEstimate(body))
+  })
+})
+
+it.each([
+  { content: [{ image_url: { url: 'x' } }], why: 'a part without a type' },
+  {
+    content: [{ type: 'tool_result', content: [{ type: 'image', source: { data: 'AAAA' } }] }],
+    why: "a tool's result",
+  },
+])('a picture counts wherever it stands: $why', ({ content }) => {
+  const media = { image: 1_000, audioSecond: 1 }
+  const tokens = promptEstimate({ messages: [{ role: 'user', content }] }, media)
+  expect(tokens).toBeGreaterThanOrEqual(1_000)
+  expect(tokens).toBeLessThan(1_010)
+})

@@ -1,28 +1,56 @@
 import { describe, expect, it, vi } from 'vitest'
 import type { InstanceConfig } from '../../durable-objects/fleet/snapshot.ts'
-import type { Look } from '../../durable-objects/health/probe.ts'
-import { Rounds, type Patient } from '../../durable-objects/health/rounds.ts'
-import { needsEntrance, next, starting, type Health } from '../../durable-objects/health/state.ts'
-import { readGauges } from '../../durable-objects/health/vllm-metrics.ts'
+import type { Patient } from '../../durable-objects/health/chart.ts'
+import type { Look, Purpose } from '../../durable-objects/health/probe.ts'
+import { Rounds } from '../../durable-objects/health/rounds.ts'
+import {
+  needsEntrance,
+  next,
+  starting,
+  type Health,
+  type Reading,
+} from '../../durable-objects/health/state.ts'
+import { NO_GAUGES, readGauges, type Gauges } from '../../durable-objects/health/vllm-metrics.ts'
 import { healthConfig, instance, recorded, settled } from './core-builders.ts'
 
-const WELL: Look = { reading: { kind: 'well' }, running: 0, waiting: 0 }
-const unwell = (reason = 'no answer in time'): Look => ({
-  reading: { kind: 'unwell', reason },
-  running: null,
-  waiting: null,
+const gauges = (named: Partial<Gauges> = {}): Gauges => ({
+  ...NO_GAUGES,
+  running: 0,
+  waiting: 0,
+  kvUse: 0,
+  generationTokens: 100,
+  promptTokens: 100,
+  iterations: 50,
+  ...named,
 })
+const looked = (reading: Reading, said: Partial<Look> = {}): Look => ({
+  reading,
+  gauges: null,
+  listing: null,
+  way: null,
+  ...said,
+})
+const well = (named: Partial<Gauges> = {}): Look =>
+  looked({ kind: 'well' }, { gauges: gauges(named) })
+const WELL = well()
+const unwell = (reason = 'no answer in time'): Look => looked({ kind: 'unwell', reason })
 
 describe('next', () => {
   const config = healthConfig({ downAfter: 3, upAfter: 2 })
-  const wrong = { kind: 'mismatch', reason: 'serves x, not y' } as const
+  const READINGS: Readonly<Record<string, Reading>> = {
+    '+': { kind: 'well' },
+    '-': { kind: 'unwell', reason: 'refused' },
+    m: { kind: 'mismatch', reason: 'serves x, not y' },
+    u: { kind: 'unreached', reason: '530' },
+    s: { kind: 'still', reason: 'it stands still' },
+    f: { kind: 'frozen', reason: 'it is frozen' },
+  }
 
-  /** The states an instance goes through: `+` is a good reading, `-` a bad one, `m` a mismatch. */
+  /** The states an instance goes through, one letter for each reading. */
   function course(from: Health['state'], readings: string): string[] {
     let health: Health = { state: from, reason: '', since: 0, run: 0 }
     return readings.split('').map((reading, i) => {
-      const kind = { '+': WELL.reading, '-': unwell().reading, m: wrong }[reading]!
-      health = next(health, kind, config, i + 1)
+      health = next(health, READINGS[reading]!, config, i + 1)
       return health.state
     })
   }
@@ -39,6 +67,21 @@ describe('next', () => {
     { from: 'ready', readings: 'm', course: 'mismatch', why: 'it serves another model' },
     { from: 'mismatch', readings: '+', course: 'ready', why: 'it serves the right one again' },
     { from: 'mismatch', readings: '---', course: 'down', why: 'it does not answer any more' },
+    { from: 'ready', readings: 'uuuuuu', course: 'ready', why: 'the way is at fault (L14)' },
+    {
+      from: 'ready',
+      readings: '--uu+--',
+      course: 'ready',
+      why: 'what is unseen counts for nothing',
+    },
+    { from: 'down', readings: 'uu', course: 'down', why: 'nothing new was seen of it' },
+    { from: 'starting', readings: 'uuuu', course: 'starting', why: 'nobody has seen it yet' },
+    { from: 'ready', readings: 's', course: 'suspect', why: 'it has work and stands still (L07)' },
+    { from: 'suspect', readings: 's', course: 'suspect', why: 'nothing is decided' },
+    { from: 'suspect', readings: '+', course: 'ready', why: 'it moves again' },
+    { from: 'suspect', readings: 'f', course: 'down', why: 'its one chance is over (L07)' },
+    { from: 'suspect', readings: '---', course: 'down', why: 'it does not answer any more' },
+    { from: 'down', readings: 'f+', course: 'down', why: 'one good reading may be luck' },
   ] as const)('makes $from $course after $readings, since $why', (row) => {
     expect(course(row.from, row.readings).at(-1)).toBe(row.course)
   })
@@ -68,29 +111,42 @@ describe('next', () => {
     })
   })
 
-  it('asks everyone for the entrance check but who is ready', () => {
-    const states = ['starting', 'ready', 'mismatch', 'down'] as const
+  it('asks everyone for the entrance check but who has passed it', () => {
+    const states = ['starting', 'ready', 'suspect', 'mismatch', 'down'] as const
     const asked = states.filter((state) => needsEntrance({ state, reason: '', since: 0, run: 0 }))
     expect(asked).toEqual(['starting', 'mismatch', 'down'])
   })
 })
 
 /** Rounds whose looks are answered by hand, or by `answer`. */
-function rounds(answer?: (config: InstanceConfig) => Promise<Look> | Look) {
+function rounds(
+  answer?: (config: InstanceConfig, purpose: Purpose) => Promise<Look> | Look,
+  { workingSince = null }: { readonly workingSince?: number | null } = {},
+) {
   const waiting = new Map<string, (look: Look) => void>()
-  const looks: { readonly id: string; readonly entrance: boolean }[] = []
+  const looks: { readonly id: string; readonly purpose: Purpose }[] = []
   const onChange = vi.fn<() => void>()
+  const onRestart = vi.fn<(patient: Patient) => void>()
   const clock = { now: 0 }
   const made = new Rounds({
     now: () => clock.now,
     onChange,
-    look: (config, entrance) => {
-      looks.push({ id: config.instance, entrance })
-      if (answer) return Promise.resolve(answer(config))
+    onRestart,
+    workingSince: () => workingSince,
+    look: (config, purpose) => {
+      looks.push({ id: config.instance, purpose })
+      if (answer) return Promise.resolve(answer(config, purpose))
       return new Promise((resolve) => waiting.set(config.instance, resolve))
     },
   })
-  return { rounds: made, waiting, looks, onChange, clock }
+  /** Rounds five seconds apart. */
+  const makeFor = async (who: readonly Patient[], untilMs: number): Promise<void> => {
+    for (; clock.now <= untilMs; clock.now += 5_000) {
+      void made.make(who, CONFIG)
+      await settled()
+    }
+  }
+  return { rounds: made, waiting, looks, onChange, onRestart, clock, makeFor }
 }
 const patient = (id: string): Patient => ({ config: instance({ instance: id }) })
 const patients = (...ids: readonly string[]): Patient[] => ids.map(patient)
@@ -99,14 +155,14 @@ const CONFIG = healthConfig()
 describe('Rounds', () => {
   it('keeps what it saw of each', async () => {
     const { rounds: made } = rounds(({ instance: id }) =>
-      id === 'a' ? { ...WELL, running: 3, waiting: 1 } : unwell('refused'),
+      id === 'a' ? well({ running: 3, waiting: 1 }) : unwell('refused'),
     )
     const [a, b] = patients('a', 'b') as [Patient, Patient]
     await made.make([a, b], CONFIG)
-    expect(made.health(a).state).toBe('ready')
-    expect(made.gauges(a)).toEqual({ running: 3, waiting: 1 })
-    expect(made.health(b)).toMatchObject({ state: 'starting', reason: 'refused' })
-    expect(made.gauges(b)).toEqual({ running: null, waiting: null })
+    expect(made.chart(a).health.state).toBe('ready')
+    expect(made.chart(a).gauges(0, 15_000)).toMatchObject({ running: 3, waiting: 1 })
+    expect(made.chart(b).health).toMatchObject({ state: 'starting', reason: 'refused' })
+    expect(made.chart(b).gauges(0, 15_000)).toEqual(NO_GAUGES)
   })
 
   it('look at the well ones again while hung ones hang (L13)', async () => {
@@ -148,7 +204,7 @@ describe('Rounds', () => {
     const { rounds: made, looks, waiting } = rounds()
     const some = patients('a', 'b', 'c', 'd', 'e', 'f', 'g', 'h')
     const others = patients('i', 'j', 'k', 'l', 'm', 'n', 'o', 'p')
-    for (const healthy of some) made.remember(healthy, { ...starting(0), state: 'ready' })
+    for (const healthy of some) made.chart(healthy).restore({ ...starting(0), state: 'ready' })
     const all = [...some, ...others]
     const slices = [all.slice(0, 3), all.slice(2, 10), all, all]
     const over = slices.map((round) => made.make(round, CONFIG))
@@ -156,7 +212,7 @@ describe('Rounds', () => {
     for (let answered = 0; answered < looks.length;) {
       const underWay = looks.length - answered
       expect(underWay).toBeLessThanOrEqual(6)
-      if (answered === 0) expect(underWay).toBe(6)
+      if (answered === 0) expect(underWay).toBe(5) // the sixth is for the suspects
       waiting.get(looks[answered++]!.id)!(WELL)
       await settled()
     }
@@ -173,9 +229,9 @@ describe('Rounds', () => {
     const replacement = patient('a')
     waiting.get('a')!(WELL)
     await look
-    expect(made.health(old).state).toBe('ready')
-    expect(made.health(replacement).state).toBe('starting')
-    expect(made.gauges(replacement).running).toBeNull()
+    expect(made.chart(old).health.state).toBe('ready')
+    expect(made.chart(replacement).health.state).toBe('starting')
+    expect(made.chart(replacement).gauges(0, 15_000).running).toBeNull()
   })
 
   it('look at a hosted service twice a minute at most, at the others each time', async () => {
@@ -186,6 +242,9 @@ describe('Rounds', () => {
       await made.make([own, service], CONFIG)
     const looksAt = (id: string) => looks.filter((look) => look.id === id).length
     expect([looksAt('own'), looksAt('service')]).toEqual([13, 3])
+    clock.now = -86_400_000
+    await made.make([service], CONFIG)
+    expect(looksAt('service'), 'a clock that was put back keeps nobody waiting').toBe(4)
   })
 
   it('ask for the entrance check until an instance is ready', async () => {
@@ -193,7 +252,7 @@ describe('Rounds', () => {
     const a = patient('a')
     await made.make([a], CONFIG)
     await made.make([a], CONFIG)
-    expect(looks.map(({ entrance }) => entrance)).toEqual([true, false])
+    expect(looks.map(({ purpose }) => purpose)).toEqual(['entrance', 'reading'])
   })
 
   it('tell of a change of state, and not of every reading', async () => {
@@ -207,46 +266,263 @@ describe('Rounds', () => {
   it('go on from what an earlier life had learnt', async () => {
     const { rounds: made, looks } = rounds(() => unwell())
     const a = patient('a')
-    made.remember(a, { state: 'ready', reason: 'healthy', since: 5, run: 0 })
+    const listing = { models: ['Qwen'], maxModelLen: 8192 }
+    made.chart(a).restore({ state: 'ready', reason: 'healthy', since: 5, run: 0, listing })
     await made.make([a], CONFIG)
-    expect(looks[0]?.entrance).toBe(false)
-    expect(made.health(a)).toMatchObject({ state: 'ready', since: 5 })
+    expect(looks[0]?.purpose).toBe('reading')
+    expect(made.chart(a).health).toMatchObject({ state: 'ready', since: 5 })
+    expect(made.chart(a).listing, 'which an entrance alone finds out').toEqual(listing)
+    expect(made.chart(a).saved()).toMatchObject({ state: 'ready', listing })
+  })
+})
+
+describe('a frozen engine (L07)', () => {
+  const FREEZES_AT = 12_000
+
+  /** Generates until it freezes; then its page repeats itself, whatever `/health` says. */
+  const engine = (clock: { readonly now: number }, rest: Partial<Gauges> = {}) =>
+    well({ running: 3, generationTokens: Math.min(clock.now, FREEZES_AT), ...rest })
+
+  it('is suspected at the first pair of readings that are alike, asked for one token, and out', async () => {
+    const a = patient('a')
+    const states: string[] = []
+    const world = rounds((_, purpose) => {
+      if (purpose !== 'suspicion') return engine(world.clock)
+      states.push(world.rounds.chart(a).health.state)
+      return looked(
+        { kind: 'unwell', reason: 'no answer in time' },
+        { gauges: engine(world.clock).gauges },
+      )
+    })
+    await world.makeFor([a], FREEZES_AT + 11_000)
+    expect(states, 'suspect while it is asked, and asked once').toEqual(['suspect'])
+    expect(world.rounds.chart(a).health).toMatchObject({
+      state: 'down',
+      reason: 'its engine has work and stands still: no answer in time',
+    })
+    expect(world.rounds.chart(a).health.since - FREEZES_AT).toBeLessThan(12_000)
+  })
+
+  it('is not believed again until something moves, though it is busy and answers', async () => {
+    const a = patient('a')
+    const world = rounds((_, purpose) => (purpose === 'suspicion' ? unwell() : engine(world.clock)))
+    await world.makeFor([a], 60_000)
+    expect(world.rounds.chart(a).health.state).toBe('down')
+
+    const saved = world.rounds.chart(a).saved()
+    const thawed = { done: false }
+    const later = rounds(() =>
+      engine(later.clock, thawed.done ? { generationTokens: later.clock.now } : {}),
+    )
+    const heir = patient('a')
+    later.rounds.chart(heir).restore(saved)
+    later.clock.now = 60_000
+    await later.makeFor([heir], 90_000)
+    expect(later.rounds.chart(heir).health.state, 'nor by a new life of the object').toBe('down')
+    thawed.done = true
+    await later.makeFor([heir], 100_000)
+    expect(later.rounds.chart(heir).health.state).toBe('ready')
+  })
+
+  it('is out as well when it froze while idle, and work of ours is there since', async () => {
+    const a = patient('a')
+    const world = rounds((_, purpose) => (purpose === 'suspicion' ? unwell() : WELL), {
+      workingSince: 7_000,
+    })
+    await world.makeFor([a], 10_000)
+    expect(world.rounds.chart(a).health.state, 'it has just come').toBe('ready')
+    const later = rounds((_, purpose) => (purpose === 'suspicion' ? unwell() : WELL), {
+      workingSince: 0,
+    })
+    await later.makeFor([a], 5_000)
+    expect(later.rounds.chart(a).health.state).toBe('down')
+    await later.makeFor([a], 20_000)
+    expect(later.rounds.chart(a).health.state, 'its entrance has proven it').toBe('ready')
+  })
+
+  it.each([
+    { moves: 'kvUse', why: 'a long prefill fills the cache' },
+    { moves: 'promptTokens', why: 'prompts are being read' },
+    { moves: 'iterations', why: 'it takes steps' },
+    { moves: 'generationTokens', why: 'it generates' },
+  ] as const)('is none while $moves moves: $why', async ({ moves }) => {
+    const a = patient('a')
+    const world = rounds(() => well({ running: 1, [moves]: world.clock.now / 1e6 }))
+    await world.makeFor([a], 60_000)
+    expect(world.looks.map(({ purpose }) => purpose)).not.toContain('suspicion')
+    expect(world.rounds.chart(a).health.state).toBe('ready')
+  })
+
+  it('is none that has nothing to do, or that does not say', async () => {
+    for (const said of [WELL, well({ running: 2, generationTokens: null })]) {
+      const a = patient('a')
+      const world = rounds(() => said)
+      await world.makeFor([a], 60_000)
+      expect(world.looks.map(({ purpose }) => purpose)).not.toContain('suspicion')
+    }
+  })
+
+  it('is none when it answers, and is not asked again at once (L08)', async () => {
+    const a = patient('a')
+    const world = rounds((_, purpose) =>
+      purpose === 'suspicion' ? looked({ kind: 'well' }) : well({ running: 1 }),
+    )
+    await world.makeFor([a], 60_000)
+    expect(world.rounds.chart(a).health.state).toBe('ready')
+    const asked = world.looks.filter(({ purpose }) => purpose === 'suspicion').length
+    expect(asked).toBe(2)
+  })
+
+  it('is none when it does not answer in time but something has moved since', async () => {
+    const a = patient('a')
+    const world = rounds((_, purpose) =>
+      purpose === 'suspicion'
+        ? looked(
+            { kind: 'unwell', reason: 'no answer in time' },
+            { gauges: gauges({ kvUse: 0.5 }) },
+          )
+        : well({ running: 1 }),
+    )
+    await world.makeFor([a], 20_000)
+    expect(world.looks.map(({ purpose }) => purpose)).toContain('suspicion')
+    expect(world.rounds.chart(a).health.state).toBe('ready')
+  })
+
+  it('stays a suspect while nobody gets through to ask it (L14)', async () => {
+    const a = patient('a')
+    const world = rounds((_, purpose) =>
+      purpose === 'suspicion' ? looked({ kind: 'unreached', reason: '530' }) : well({ running: 1 }),
+    )
+    await world.makeFor([a], 30_000)
+    expect(world.rounds.chart(a).health.state).toBe('suspect')
+  })
+
+  it('is decided about while hung ones hang, and holds up nobody itself (L13)', async () => {
+    const [frozen, ...others] = patients('frozen', 'frozen-2', 'frozen-3', 'a', 'b', 'c') as [
+      Patient,
+      ...Patient[],
+    ]
+    const hung = patients('hung-1', 'hung-2', 'hung-3')
+    const world = rounds(({ instance: id }, purpose) => {
+      if (id.startsWith('hung') || purpose === 'suspicion')
+        return new Promise<Look>((resolve) => world.waiting.set(id, resolve))
+      return id.startsWith('frozen') ? well({ running: 1 }) : WELL
+    })
+    for (const ready of [frozen, ...others])
+      world.rounds.chart(ready).restore({ ...starting(0), state: 'ready' })
+    await world.makeFor([...hung, frozen, ...others], 30_000)
+    expect(world.rounds.chart(frozen).health.state).toBe('suspect')
+    const seen = world.looks.filter(({ id }) => id === 'a').length
+    expect(seen).toBe(7)
+    world.waiting.get('frozen')!(unwell())
+    await settled()
+    expect(world.rounds.chart(frozen).health.state).toBe('down')
+  })
+})
+
+describe('another process at the same address', () => {
+  it('proves its model before it gets more work, though no reading was bad', async () => {
+    const a = patient('a')
+    const world = rounds((_, purpose) => {
+      const count = world.clock.now < 12_000 ? 5_000 + world.clock.now : world.clock.now / 1e3
+      const said = gauges({ generationTokens: count })
+      const wrong: Reading = { kind: 'mismatch', reason: 'serves Llama, not Qwen' }
+      const isOther = world.clock.now >= 12_000
+      return looked(isOther && purpose === 'entrance' ? wrong : { kind: 'well' }, { gauges: said })
+    })
+    await world.makeFor([a], 10_000)
+    expect(world.onRestart).not.toHaveBeenCalled()
+    await world.makeFor([a], 15_000)
+    expect(world.rounds.chart(a).health.state).toBe('mismatch')
+    expect(world.onRestart, 'what it had cached is gone').toHaveBeenCalledExactlyOnceWith(a)
+  })
+})
+
+describe('what an engine said of itself', () => {
+  it('is not believed when it is older than three rounds', async () => {
+    const a = patient('a')
+    const world = rounds(() => (world.clock.now === 0 ? well({ running: 7 }) : unwell()))
+    await world.makeFor([a], 15_000)
+    const chart = world.rounds.chart(a)
+    expect(chart.gauges(15_000, 15_000).running, 'a failed look does not wipe it out').toBe(7)
+    expect(chart.gauges(15_001, 15_000)).toEqual(NO_GAUGES)
+    expect(chart.readAt).toBe(0)
   })
 })
 
 describe('readGauges', () => {
   it('reads the page of a real server', () => {
-    expect(readGauges(recorded('metrics').text)).toEqual({ running: 0, waiting: 0 })
+    expect(readGauges(recorded('metrics').text)).toEqual({
+      running: 0,
+      waiting: 0,
+      kvUse: 0,
+      generationTokens: 867,
+      promptTokens: 304,
+      iterations: 861,
+      kvTokens: 16_384 * 128,
+      prefixQueries: 304,
+      prefixHits: 0,
+    })
   })
 
   it.each([
     {
       page: 'vllm:num_requests_running{engine="0",model_name="m"} 3.0\nvllm:num_requests_running{engine="1",model_name="m"} 4.0\n',
-      gauges: { running: 7, waiting: null },
+      said: { running: 7 },
       why: 'two engines add up, and what is not there is null',
     },
     {
+      page: 'vllm:kv_cache_usage_perc{engine="0"} 0.2\nvllm:kv_cache_usage_perc{engine="1"} 0.6\nvllm:gpu_cache_usage_perc{engine="0"} 0.9\n',
+      said: { kvUse: 0.4 },
+      why: 'shares have a mean, and the new name wins',
+    },
+    {
+      page: 'vllm:gpu_cache_usage_perc{engine="0"} 0.9\n',
+      said: { kvUse: 0.9 },
+      why: 'an old server has the old name',
+    },
+    {
+      page: 'vllm:cache_config_info{block_size="16",effective_attention_block_size="64",engine="0",num_gpu_blocks="100",num_gpu_blocks_override="None"} 1.0\nvllm:cache_config_info{block_size="16",engine="1",num_gpu_blocks="50"} 1.0\n',
+      said: { kvTokens: 2400 },
+      why: 'each engine has a cache of its own',
+    },
+    {
+      page: 'vllm:cache_config_info{block_size="16",num_gpu_blocks="None"} 1.0\n',
+      said: {},
+      why: 'it does not know its cache yet',
+    },
+    {
       page: 'vllm:num_requests_waiting{engine="0"} 2.0\nvllm:num_requests_waiting_by_reason{engine="0",reason="capacity"} 2.0\n',
-      gauges: { running: null, waiting: 2 },
+      said: { waiting: 2 },
       why: 'the same requests by reason are not counted again',
     },
     {
       page: '# HELP vllm:num_requests_running Number of 7\n# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running 1.0',
-      gauges: { running: 1, waiting: null },
+      said: { running: 1 },
       why: 'comments are no samples, labels and a last line break are not needed',
     },
     {
       page: 'other_vllm:num_requests_running{a="b"} 9.0\n',
-      gauges: { running: null, waiting: null },
+      said: {},
       why: 'another series ends in the same name',
     },
     {
       page: 'vllm:num_requests_running{model_name="a b"} 1e1\nvllm:num_requests_waiting{} NaN\n',
-      gauges: { running: 10, waiting: null },
+      said: { running: 10 },
       why: 'labels may have spaces, and NaN is no number',
     },
-    { page: '', gauges: { running: null, waiting: null }, why: 'the page is empty' },
-  ])('gives $gauges: $why', ({ page, gauges }) => {
-    expect(readGauges(page)).toEqual(gauges)
+    {
+      page: 'vllm:iteration_tokens_total_bucket{le="1.0"} 5.0\nvllm:iteration_tokens_total_sum 9.0\nvllm:iteration_tokens_total_count 3.0\nvllm:generation_tokens_created 1.7e9\n',
+      said: { iterations: 3 },
+      why: "a histogram's count is not its buckets, a counter not its birthday",
+    },
+    { page: '', said: {}, why: 'the page is empty' },
+    { page: 'vllm:', said: {}, why: 'the page was cut' },
+  ])('gives $said: $why', ({ page, said }) => {
+    const read = readGauges(page)
+    expect({ ...read, kvUse: read.kvUse && Number(read.kvUse.toFixed(9)) }).toEqual({
+      ...NO_GAUGES,
+      ...said,
+    })
   })
 })

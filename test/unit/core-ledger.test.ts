@@ -1,28 +1,20 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import type { Ending, InstanceState } from '../../durable-objects/pool/contract.ts'
-import { Ledger, type LeaseId, type Seat } from '../../durable-objects/pool/ledger.ts'
+import type { Ending } from '../../durable-objects/pool/contract.ts'
+import type { LeaseId } from '../../durable-objects/pool/ledger.ts'
+import { Books } from './core-books.ts'
 import { demand, instance } from './core-builders.ts'
 
 const MINUTE = 60_000
 
 /** A ledger with a clock of its own; every seat is ready unless its id is in `down`. */
 function ledgerOf(...ids: readonly string[]) {
-  const clock = { now: 1_000_000 }
-  const down = new Set<string>()
-  const stateOf = ({ config, draining }: Seat): InstanceState => {
-    if (draining) return 'draining'
-    return down.has(config.instance) ? 'down' : 'ready'
-  }
-  const ledger = new Ledger(() => clock.now, stateOf)
-  ledger.configure(
-    ids.map((id) => instance({ instance: id })),
-    'least_inflight',
-  )
-  return { ledger, clock, down }
+  const ledger = new Books()
+  ledger.configure(ids.map((id) => instance({ instance: id })))
+  return { ledger, clock: ledger.clock, down: ledger.down }
 }
 
-function granted(ledger: Ledger, named: Parameters<typeof demand>[0] = {}) {
+function granted(ledger: Books, named: Parameters<typeof demand>[0] = {}) {
   const decision = ledger.acquire(demand(named))
   if (decision.kind !== 'granted') throw new Error(decision.kind)
   return decision
@@ -32,7 +24,7 @@ let requests = 0
 /** An owner who comes back; another one each time unless named. */
 const owner = (request = `req_back_${++requests}`) => ({ ...demand({ request }), instance: 'a' })
 
-const inFlight = (ledger: Ledger): number[] =>
+const inFlight = (ledger: Books): number[] =>
   [...ledger.everySeat()].map((seat) => ledger.inFlight(seat))
 
 describe('Ledger', () => {
@@ -247,7 +239,7 @@ describe('a ledger after a reset', () => {
     ledger.expectOwners(() => running)
     return ledger
   }
-  const freeSlots = (ledger: Ledger): number => {
+  const freeSlots = (ledger: Books): number => {
     let free = 0
     while (ledger.acquire(demand()).kind === 'granted') free++
     return free

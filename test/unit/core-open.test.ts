@@ -38,6 +38,7 @@ const reading = (presentation: Partial<Presentation> = {}, endpoint = chat) => {
     presentation: { ...PRESENTATION, ...presentation },
     watchdog,
     heard,
+    onContent: vi.fn<() => void>(),
   }
 }
 const open = (response: Response) => openStream(response, reading())

@@ -3,9 +3,10 @@ import { look, type ProbeOptions } from '../../durable-objects/health/probe.ts'
 import type { Target } from '../../durable-objects/fleet/snapshot.ts'
 import { reply, replyJson, target } from './core-builders.ts'
 
-const METRICS = (running: number, waiting = 0) =>
+const METRICS = (running: number, waiting = 0, headers: Record<string, string> = {}) =>
   reply(
     `vllm:num_requests_running{engine="0"} ${running}\nvllm:num_requests_waiting{engine="0"} ${waiting}\n`,
+    { headers },
   )
 const MODELS = (...ids: readonly string[]) =>
   replyJson({ object: 'list', data: ids.map((id) => ({ id, object: 'model' })) })
@@ -33,7 +34,7 @@ async function lookAt(
 ) {
   const sent: Sent[] = []
   const fake = async (url: string, init: RequestInit): Promise<Response> => {
-    const path = url.slice('https://site.example/i/a'.length)
+    const path = url.replace(/^https:\/\/site\.example(\/i\/a)?/, '')
     sent.push({ call: `${init.method} ${path}`, init })
     const answer = answers[path]
     if (!answer) throw new TypeError(`no answer for ${url}`)
@@ -41,7 +42,7 @@ async function lookAt(
   }
   const seen = await look(
     target(at),
-    { servedAs: 'Qwen', timeoutMs: 2_000, entrance: true, lastResort: false, ...options },
+    { servedAs: 'Qwen', timeoutMs: 2_000, purpose: 'entrance', lastResort: false, ...options },
     { fetch: fake as typeof fetch, secretOf: (name) => secrets[name] },
   )
   return { ...seen, sent, calls: sent.map(({ call }) => call) }
@@ -66,15 +67,12 @@ describe('a look at an instance', () => {
   })
 
   it('reads the gauges alone once it is ready', async () => {
-    const { calls, reading, running, waiting } = await lookAt(
+    const { calls, reading, gauges } = await lookAt(
       { '/metrics': () => METRICS(5, 2) },
-      { options: { entrance: false } },
+      { options: { purpose: 'reading' } },
     )
-    expect({ reading, running, waiting }).toEqual({
-      reading: { kind: 'well' },
-      running: 5,
-      waiting: 2,
-    })
+    expect(reading).toEqual({ kind: 'well' })
+    expect(gauges).toMatchObject({ running: 5, waiting: 2, generationTokens: null })
     expect(calls).toEqual(['GET /metrics'])
   })
 
@@ -91,23 +89,23 @@ describe('a look at an instance', () => {
   })
 
   it('asks /health where there are no metrics', async () => {
-    const { reading, running, calls } = await lookAt({
+    const { reading, gauges, calls } = await lookAt({
       ...IDLE,
       '/metrics': () => replyJson({ detail: 'Not Found' }, { status: 404 }),
       '/health': () => reply(null),
     })
     expect(reading).toEqual({ kind: 'well' })
-    expect(running).toBeNull()
+    expect(gauges?.running).toBeNull()
     expect(calls.slice(0, 2)).toEqual(['GET /metrics', 'GET /health'])
   })
 
   it('keeps what the engine said of its load when the token fails', async () => {
-    const { running, reading } = await lookAt({
+    const { gauges, reading } = await lookAt({
       ...IDLE,
-      '/v1/completions': () => replyJson({ error: 'dead' }, { status: 500 }),
+      '/v1/completions': () => replyJson({ error: 'dead' }, { status: 500, headers: FROM_NGINX }),
     })
     expect(reading.kind).toBe('unwell')
-    expect(running).toBe(0)
+    expect(gauges?.running).toBe(0)
   })
 
   it.each([
@@ -151,14 +149,14 @@ describe('a look at an instance', () => {
     },
     {
       answers: { '/metrics': () => reply('<html>', { status: 403 }) },
-      reading: { kind: 'unwell', reason: '/metrics answered 403, not from our Nginx' },
+      reading: { kind: 'unreached', reason: '/metrics answered 403, not from our Nginx' },
       why: 'Access said no (L14)',
     },
     {
       answers: {
         '/metrics': () => reply(null, { status: 302, headers: { location: '/' } }),
       },
-      reading: { kind: 'unwell', reason: '/metrics answered 302, not from our Nginx' },
+      reading: { kind: 'unreached', reason: '/metrics answered 302, not from our Nginx' },
       why: 'Access asks for a login (L14)',
     },
     {
@@ -193,15 +191,42 @@ describe('a look at an instance', () => {
     },
     {
       answers: { '/metrics': () => Promise.reject(new TypeError('connection refused')) },
-      reading: { kind: 'unwell', reason: 'connection refused' },
+      reading: { kind: 'unreached', reason: 'connection refused' },
       why: 'nobody listens',
     },
     {
       answers: {
         '/metrics': () => Promise.reject(new DOMException('The operation…', 'TimeoutError')),
       },
+      reading: { kind: 'unreached', reason: 'no answer in time, nor from Nginx' },
+      why: 'the tunnel hangs (L14)',
+    },
+    {
+      answers: {
+        '/metrics': () => Promise.reject(new DOMException('The operation…', 'TimeoutError')),
+        '/': () => reply('', { status: 404, headers: FROM_NGINX }),
+      },
       reading: { kind: 'unwell', reason: 'no answer in time' },
-      why: 'it hangs',
+      why: 'it hangs, and Nginx does not',
+    },
+    {
+      answers: {
+        ...IDLE,
+        '/metrics': () => METRICS(0, 0, FROM_NGINX),
+        '/v1/models': () => Promise.reject(new DOMException('The operation…', 'TimeoutError')),
+      },
+      reading: { kind: 'unwell', reason: 'no answer in time' },
+      why: 'it hangs, as Nginx has answered in this very look',
+    },
+    {
+      answers: { '/metrics': () => reply('error code: 1033', { status: 530 }) },
+      reading: { kind: 'unreached', reason: '/metrics answered 530, not from our Nginx' },
+      why: 'the tunnel has no connector (L14)',
+    },
+    {
+      answers: { '/metrics': () => reply('<html>', { status: 502 }) },
+      reading: { kind: 'unreached', reason: '/metrics answered 502, not from our Nginx' },
+      why: 'nobody listens at the tunnel’s end (L14)',
     },
   ])('says so when $why', async ({ answers, reading }) => {
     expect((await lookAt(answers as Answers)).reading).toEqual(reading)
@@ -215,7 +240,7 @@ describe('a look at an instance', () => {
 
     const seen = await look(
       target(),
-      { servedAs: 'Qwen', timeoutMs: 20, entrance: false, lastResort: false },
+      { servedAs: 'Qwen', timeoutMs: 20, purpose: 'reading', lastResort: false },
       {
         secretOf: () => undefined,
         fetch: ((_url: string, { signal }: RequestInit) =>
@@ -225,7 +250,7 @@ describe('a look at an instance', () => {
           })) as typeof fetch,
       },
     )
-    expect(seen.reading).toEqual({ kind: 'unwell', reason: 'no answer in time' })
+    expect(seen.reading).toEqual({ kind: 'unreached', reason: 'no answer in time, nor from Nginx' })
     expect(performance.now() - started).toBeGreaterThanOrEqual(15)
   })
 
@@ -250,6 +275,89 @@ describe('a look at an instance', () => {
     })
     expect(reading).toEqual({ kind: 'unwell', reason: 'secret NODE_KEY_A is not set' })
     expect(calls).toEqual([])
+  })
+})
+
+describe('an instance that is called directly', () => {
+  it('is blamed for a refused connection and for silence: there is no way in between', async () => {
+    for (const [cause, reason] of [
+      [new TypeError('connection refused'), 'connection refused'],
+      [new DOMException('…', 'TimeoutError'), 'no answer in time'],
+    ] as const) {
+      const { reading, way, calls } = await lookAt(
+        { '/metrics': () => Promise.reject(cause) },
+        { at: { site: null } },
+      )
+      expect(reading).toEqual({ kind: 'unwell', reason })
+      expect(way).toBeNull()
+      expect(calls).toEqual(['GET /metrics'])
+    }
+  })
+})
+
+describe('the way to a site', () => {
+  it.each([
+    { answers: IDLE, way: 'open', why: 'a healthy answer came through' },
+    {
+      answers: { '/metrics': () => reply('', { status: 502, headers: FROM_NGINX }) },
+      way: 'open',
+      why: 'Nginx has said that nobody listens',
+    },
+    { answers: { '/metrics': () => reply('', { status: 530 }) }, way: 'fault', why: 'it is a 530' },
+    {
+      answers: { '/metrics': () => reply('', { status: 503 }) },
+      way: null,
+      why: 'nobody knows who said so',
+    },
+  ])('is $way when $why', async ({ answers, way }) => {
+    expect((await lookAt(answers as Answers)).way).toBe(way)
+  })
+})
+
+describe('the model list', () => {
+  it('says how long prompt and answer may be, and which names there are', async () => {
+    const list = [
+      { id: 'other', max_model_len: 1 },
+      { id: 'Qwen', max_model_len: 8192 },
+    ]
+    const { listing } = await lookAt({ ...IDLE, '/v1/models': () => replyJson({ data: list }) })
+    expect(listing).toEqual({ models: ['other', 'Qwen'], maxModelLen: 8192 })
+    expect((await lookAt(IDLE)).listing).toEqual({ models: ['Qwen', 'alias'], maxModelLen: null })
+    expect((await lookAt(IDLE, { options: { purpose: 'reading' } })).listing).toBeNull()
+  })
+})
+
+describe('a look at a suspect (L07)', () => {
+  const SUSPECT = { options: { purpose: 'suspicion' as const } }
+
+  it('asks for one token and nothing else', async () => {
+    const { reading, calls } = await lookAt(IDLE, SUSPECT)
+    expect(reading).toEqual({ kind: 'well' })
+    expect(calls).toEqual(['POST /v1/completions'])
+  })
+
+  it('reads the gauges once more when the token does not come', async () => {
+    const { reading, calls, gauges } = await lookAt(
+      {
+        ...IDLE,
+        '/metrics': () => METRICS(4, 0, FROM_NGINX),
+        '/': () => reply(null, { status: 404, headers: FROM_NGINX }),
+        '/v1/completions': () => Promise.reject(new DOMException('…', 'TimeoutError')),
+      },
+      SUSPECT,
+    )
+    expect(reading).toEqual({ kind: 'unwell', reason: 'no answer in time' })
+    expect(gauges).toMatchObject({ running: 4 })
+    expect(calls).toEqual(['POST /v1/completions', 'GET /metrics'])
+  })
+
+  it('blames the way when even that does not come through', async () => {
+    const { reading, gauges } = await lookAt(
+      { '/v1/completions': () => reply('', { status: 530 }) },
+      SUSPECT,
+    )
+    expect(reading.kind).toBe('unreached')
+    expect(gauges).toBeNull()
   })
 })
 
@@ -303,7 +411,7 @@ describe('an instance of another kind than text', () => {
     },
   ])('is not taken for one when $why', async ({ answer, reason }) => {
     const answers = { ...IDLE, '/v1/completions': answer, '/v1/embeddings': ONE }
-    expect((await lookAt(answers)).reading).toEqual({ kind: 'unwell', reason })
+    expect((await lookAt(answers)).reading).toMatchObject({ reason })
   })
 
   it.each([
@@ -324,16 +432,16 @@ describe('an instance of another kind than text', () => {
 describe('a hosted service', () => {
   const SERVICE = { options: { lastResort: true }, at: { site: null } }
 
-  it.each([{ entrance: true }, { entrance: false }])(
-    'is asked for its model list alone, never for a token: $entrance',
-    async ({ entrance }) => {
-      const { reading, calls, running, waiting } = await lookAt(IDLE, {
+  it.each([{ purpose: 'entrance' }, { purpose: 'reading' }] as const)(
+    'is asked for its model list alone, never for a token: $purpose',
+    async ({ purpose }) => {
+      const { reading, calls, gauges } = await lookAt(IDLE, {
         ...SERVICE,
-        options: { lastResort: true, entrance },
+        options: { lastResort: true, purpose },
       })
       expect(reading).toEqual({ kind: 'well' })
       expect(calls).toEqual(['GET /v1/models'])
-      expect([running, waiting]).toEqual([null, null])
+      expect(gauges).toBeNull()
     },
   )
 

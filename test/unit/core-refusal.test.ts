@@ -26,6 +26,7 @@ const TABLE: Readonly<Record<RefusalCode, readonly [status: number, type: string
   tenant_not_found: [404, 'invalid_request_error'],
   key_not_found: [404, 'invalid_request_error'],
   fleet_not_found: [404, 'invalid_request_error'],
+  instance_not_found: [404, 'invalid_request_error'],
   pool_not_found: [404, 'invalid_request_error'],
 }
 

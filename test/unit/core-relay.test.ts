@@ -82,7 +82,16 @@ async function relaying({
   const witness = new Witness(dialect)
   const naming = { servedAs: SERVED, model: 'qwen' }
   const presented = { ...AS_IT_IS, ...presentation }
-  const reading = { naming, presentation: presented, watchdog, endpoint, dialect, witness }
+  const onContent = (): void => undefined
+  const reading = {
+    naming,
+    presentation: presented,
+    watchdog,
+    endpoint,
+    dialect,
+    witness,
+    onContent,
+  }
   const opened = await openStream(eventStream(upstream.stream), reading)
   if (opened.kind !== 'opened') throw new Error(opened.kind)
   // As whoever holds the slot does: there is nothing left to watch.
@@ -486,7 +495,8 @@ async function openAndRelay(
     now: Date.now,
     onExpiry: () => undefined,
   })
-  const reading = { naming, presentation, watchdog, endpoint, dialect, witness }
+  const onContent = (): void => undefined
+  const reading = { naming, presentation, watchdog, endpoint, dialect, witness, onContent }
   const opened = await openStream(eventStream(body), reading)
   if (opened.kind !== 'opened') throw new Error(`${opened.kind}: ${JSON.stringify(opened)}`)
   const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>()

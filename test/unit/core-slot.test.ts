@@ -16,8 +16,10 @@ const DONE: Settlement = {
 /** A lease of an object that can be reset. */
 function lease() {
   let reset!: (cause: Error) => void
-  const broken = new Promise<void>((_resolve, reject) => {
+  let dismiss!: () => void
+  const broken = new Promise<void>((resolve, reject) => {
     reset = reject
+    dismiss = resolve
   })
   broken.catch(() => undefined)
   return {
@@ -25,6 +27,7 @@ function lease() {
     release: vi.fn<(settlement: Settlement) => Promise<void>>(async () => undefined),
     dispose: vi.fn<() => void>(),
     reset: () => reset(new Error('The Durable Object was reset.')),
+    dismiss,
   }
 }
 type Held = ReturnType<typeof lease>
@@ -53,8 +56,9 @@ function slotOver(first: Held, ...answers: readonly (() => Promise<Reattached> |
       sleeps.push(ms)
     },
   })
-  slot.watch()
-  return { slot, reattach, sleeps }
+  const onDismissed = vi.fn<() => void>()
+  slot.watch(onDismissed)
+  return { slot, reattach, sleeps, onDismissed }
 }
 
 describe('Slot', () => {
@@ -165,15 +169,29 @@ describe('Slot', () => {
     }
     const slot = new Slot(granted, deps)
     await slot.release(DONE)
-    slot.watch()
+    slot.watch(() => undefined)
     expect(first.wait).not.toHaveBeenCalled()
+  })
+
+  it('passes on that its instance was given up, and nothing once it is over', async () => {
+    const [first, late] = [lease(), lease()]
+    const { onDismissed, reattach } = slotOver(first)
+    first.dismiss()
+    await vi.waitFor(() => expect(onDismissed).toHaveBeenCalledTimes(1))
+    expect(reattach, 'an ejection is no reset').not.toHaveBeenCalled()
+
+    const over = slotOver(late)
+    await over.slot.release(DONE)
+    late.dismiss()
+    await late.wait()
+    expect(over.onDismissed).not.toHaveBeenCalled()
   })
 
   it('is watched once, however often it is asked for', () => {
     const first = lease()
     const { slot } = slotOver(first)
-    slot.watch()
-    slot.watch()
+    slot.watch(() => undefined)
+    slot.watch(() => undefined)
     expect(first.wait).toHaveBeenCalledTimes(1)
   })
 })

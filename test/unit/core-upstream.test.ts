@@ -206,7 +206,12 @@ describe("vLLM's copy of a call", () => {
 })
 
 describe('send', () => {
-  const headersFor = async (site: string | null, shown: string, body: object, path?: string) => {
+  const headersFor = async (
+    site: string | null,
+    shown: string,
+    body: Record<string, unknown>,
+    path?: string,
+  ) => {
     let headers: unknown
     await send(target({ site }), callFor(body, { shown, ...(path !== undefined && { path }) }), {
       fetch: async (_url, init) => {

@@ -133,4 +133,41 @@ describe('Watchdog', () => {
     vi.advanceTimersByTime(50)
     expect(watchdog.expired).toBe('idle')
   })
+
+  it('in a hurry lets an instance that was given up be silent for two seconds, no longer', () => {
+    const { watchdog, after, onExpiry } = watch()
+    watchdog.heard()
+    watchdog.hurry()
+    expect(after(1_000)).toBeNull()
+    expect(after(1_000)).toBe('idle')
+    expect(onExpiry).toHaveBeenCalledTimes(1)
+  })
+
+  it('in a hurry lets a stream that still moves go on', () => {
+    const { watchdog, after } = watch()
+    watchdog.hurry()
+    for (let s = 0; s < 30; s++) {
+      watchdog.heard()
+      expect(after(1_000)).toBeNull()
+    }
+    expect(after(1_000)).toBe('idle')
+  })
+
+  it('in a hurry counts the silence that there was before', () => {
+    const { watchdog, after } = watch()
+    watchdog.heard()
+    expect(after(4_000)).toBeNull()
+    watchdog.hurry()
+    expect(after(1_000)).toBe('idle')
+  })
+
+  it('in a hurry is no more patient than it was', () => {
+    const onExpiry = vi.fn<() => void>()
+    const short = { firstByteMs: 400, idleMs: 400, totalMs: 60_000 }
+    const watchdog = new Watchdog(short, Date.now() + 60_000, { now: Date.now, onExpiry })
+    watchdog.heard()
+    watchdog.hurry()
+    vi.advanceTimersByTime(500)
+    expect(watchdog.expired).toBe('idle')
+  })
 })

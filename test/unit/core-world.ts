@@ -1,12 +1,29 @@
 /** The world that a request meets in a test: instances, pools, a tenant; and a record of all that came of it. */
 import type { PoolRoute } from '../../durable-objects/fleet/snapshot.ts'
-import type { Acquired, Demand, Holding, Settlement } from '../../durable-objects/pool/contract.ts'
+import type {
+  Acquired,
+  Demand,
+  Holding,
+  Settlement,
+  Work,
+} from '../../durable-objects/pool/contract.ts'
 import type { ForwardDeps, Order } from '../../worker/forward/order.ts'
 import { upstreamCall, type UpstreamCall } from '../../worker/forward/upstream.ts'
 import { ENDPOINTS, type Endpoint } from '../../worker/ingress/endpoints.ts'
 import type { Receipt } from '../../worker/receipt.ts'
 import type { Route } from '../../worker/routing/resolve.ts'
 import { modelRoute, poolRoute, target } from './core-builders.ts'
+
+const WORK: Work = {
+  tenant: 'acme',
+  class: 'standard',
+  session: 'acme',
+  address: '',
+  place: null,
+  promptTokens: 100,
+  outputTokens: null,
+  prefix: new Uint8Array(),
+}
 
 /** How an instance answers a call. */
 export type Answers = (init: RequestInit) => Response | Promise<Response>
@@ -96,6 +113,8 @@ export function worldOf(world: World) {
       },
       configure: async () => ({ version: 1 }),
       status: () => Promise.reject(new Error('not asked')),
+      explain: () => Promise.reject(new Error('not asked')),
+      drain: () => Promise.reject(new Error('not asked')),
     }),
     fetch: async (url, init) => {
       seen.urls.push(url)
@@ -135,6 +154,7 @@ export function worldOf(world: World) {
     admission: world.admission ?? Promise.resolve(),
     deadline: Date.now() + timeouts.totalMs,
     promptEstimate: 100,
+    work: () => WORK,
     receipt,
     signal: world.signal ?? new AbortController().signal,
   }

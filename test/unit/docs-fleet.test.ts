@@ -1,13 +1,16 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { fleetJsonSchema } from '../../durable-objects/fleet/schema.ts'
-import { BUILT_IN } from '../../durable-objects/fleet/settings.ts'
+import { BUILT_IN, settingsShape } from '../../durable-objects/fleet/settings.ts'
 import { formatDuration } from '../../durable-objects/fleet/units.ts'
 
 const text = (path: string): string =>
   readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8')
 
-const FLEET_DOC = text('docs/fleet.md')
+const WHOLE_FLEET_DOC = text('docs/fleet.md')
+const [POLICIES_DOC = ''] = /^### Policies$.*?^## /ms.exec(WHOLE_FLEET_DOC) ?? []
+/** All but the policies, whose table is of names and not of fields. */
+const FLEET_DOC = WHOLE_FLEET_DOC.replace(POLICIES_DOC, '')
 const CONTRACT_DOC = text('docs/contract.md')
 
 interface Schema {
@@ -55,9 +58,19 @@ describe('docs/fleet.md', () => {
     expect(rowOf(FLEET_DOC, `defaults.${group}.${name}`)).toContain(`| \`${written}\` |`)
   })
 
+  const { window, open, open_max, ...counts } = BUILT_IN.breaker
+  const breaker = [
+    ...Object.entries({ window, open, open_max }).map(([k, ms]) => [k, formatDuration(ms)]),
+    ...Object.entries(counts).map(([k, count]) => [k, String(count)]),
+  ].map(([name, written]): [string, string] => [`breaker.${name}`, written ?? ''])
+
   const mebibytes = (bytes: number): string => `${bytes / 1024 ** 2}MiB`
   it.each([
     ['policy', BUILT_IN.policy],
+    ...breaker,
+    ['slow_start', formatDuration(BUILT_IN.slow_start)],
+    ['queue.max', String(BUILT_IN.queue.max)],
+    ['queue.wait', formatDuration(BUILT_IN.queue.wait)],
     ['early_commit', formatDuration(BUILT_IN.early_commit)],
     ['retry.attempts', String(BUILT_IN.retry.attempts)],
     ['limits.body', mebibytes(BUILT_IN.limits.body)],
@@ -65,9 +78,21 @@ describe('docs/fleet.md', () => {
     ['limits.n', String(BUILT_IN.limits.n)],
     ['limits.output_tokens', String(BUILT_IN.limits.output_tokens)],
     ['media.domains', JSON.stringify(BUILT_IN.media.domains)],
+    ['media.image_tokens', String(BUILT_IN.media.image_tokens)],
+    ['media.audio_tokens_per_second', String(BUILT_IN.media.audio_tokens_per_second)],
     ['reasoning_field', BUILT_IN.reasoning_field],
   ])('tells the built-in value of %s, %s', (field, written) => {
     expect(rowOf(FLEET_DOC, `defaults.${field}`)).toContain(`| \`${written}\` |`)
+  })
+})
+
+describe('the policies of docs/fleet.md', () => {
+  const named = [...POLICIES_DOC.matchAll(/^\| `([a-z0-9_]+)` \|/gm)].map(([, name]) => name)
+
+  it('are those of the schema, each once', () => {
+    const known = settingsShape.policy.unwrap().options
+    expect(named).toHaveLength(known.length)
+    expect(new Set(named)).toEqual(new Set(known))
   })
 })
 

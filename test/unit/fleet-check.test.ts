@@ -1,42 +1,11 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { checkFleet } from '../../durable-objects/fleet/check.ts'
+import { GOOD, mistakeIn, problemsOf } from './fleet-mistake.ts'
 
 const EXAMPLE = readFileSync(new URL('../../fleet.example.yaml', import.meta.url), 'utf8')
 
-/** A small file without a mistake; each test breaks one line of it. */
-const GOOD = `sites:
-  sha:
-    origin: https://gpu-a.example.com
-    access: { id: ACCESS_ID, secret: ACCESS_SECRET }
-    node_key: NODE_KEY
-    region: apac
-defaults:
-  policy: least_inflight
-  health: { every: 5s, timeout: 2s }
-  timeouts: { first_byte: 90s, idle: 60s, total: 30m }
-  limits: { body: 16MiB }
-pools:
-  chat:
-    served_as: Chat-7B
-    instances:
-      - { id: chat-1, site: sha, port: 8001 }
-      - { id: chat-2, site: sha, host: 10.0.0.12, port: 8001 }
-  direct:
-    served_as: Direct-7B
-    instances:
-      - { id: direct-1, url: "http://127.0.0.1:9001", key_env: VLLM_KEY }
-models:
-  chat:
-    aliases: [gpt-4o-mini]
-    path: /chat-7b
-    arms:
-      - { pool: chat, weight: 95 }
-      - { pool: direct, weight: 5, name: canary }
-  other: { path: /other, arms: [{ pool: direct }] }
-`
-
-/** What is written => what it becomes, `‸` where the mistake is | its path | part of the message. */
+/** Rows as {@link mistakeIn} reads them. */
 const MISTAKES = String.raw`
 region: apac => ‸regoin: apac | sites.sha.regoin | unknown key regoin; did you mean region?
 defaults:\n => ‸receipt: true\ndefaults:\n | receipt | did you mean receipts?
@@ -56,7 +25,7 @@ limits: { body: 16MiB } => limits: { audio: ‸65MiB } | defaults.limits.audio |
 limits: { body: 16MiB } => limits: { n: ‸0 } | defaults.limits.n | at least 1
 limits: { body: 16MiB } => limits: { n: ‸1.5 } | defaults.limits.n | a whole number
 limits: { body: 16MiB } => limits: { output_tokens: ‸8k } | defaults.limits.output_tokens | must be a number, not text
-  policy: least_inflight =>   ‸breaker: { window: 30s } | defaults.breaker | breaker is not supported in this version
+  policy: least_inflight =>   ‸guard: { window: 2m } | defaults.guard | guard is not supported in this version
 port: 8001 }\n      - => port: 8001, ‸gpus: [0] }\n      - | pools.chat.instances[0].gpus | gpus is not supported
 key_env: VLLM_KEY => ‸grpc_port: 8002 | pools.direct.instances[0].grpc_port | either site and port, or url
 id: chat-1, site: sha, port: 8001 => id: chat-1, site: sha, port: 8001, ‸last_resort: true | pools.chat.instances[0].last_resort | last_resort goes with url alone
@@ -85,7 +54,6 @@ body: 16MiB => body: ‸16MB | defaults.limits.body | write 16MiB
 body: 16MiB => body: ‸16 | defaults.limits.body | write 16MiB, not 16
 body: 16MiB => body: ‸1GiB | defaults.limits.body | at most 64MiB
 region: apac => region: ‸apca | sites.sha.region | did you mean apac?
-policy: least_inflight => policy: ‸adaptive | defaults.policy | adaptive is not supported
 https://gpu-a.example.com => ‸http://gpu-a.example.com | sites.sha.origin | loopback and private addresses only
 https://gpu-a.example.com => ‸https://gpu-a.example.com/x | sites.sha.origin | leave out the path
 https://gpu-a.example.com => ‸https://gpu-a.example.com?x=1 | sites.sha.origin | leave out the query
@@ -121,11 +89,6 @@ timeout: 2s => timeout: ‸5s | defaults.health.timeout | must be shorter than h
   .trim()
   .split('\n')
 
-const problemsOf = (text: string) => {
-  const checked = checkFleet(text)
-  return checked.ok ? [] : checked.problems
-}
-
 it('accepts the example file and the small file', () => {
   expect(problemsOf(EXAMPLE)).toEqual([])
   expect(problemsOf(GOOD)).toEqual([])
@@ -143,19 +106,8 @@ models: { m: { arms: [{ pool: p }] } }`
 
 describe('a single mistake is found where it stands', () => {
   it.each(MISTAKES)('%s', (row) => {
-    const [change = '', path, message] = row.split(' | ')
-    const [from = '', to = ''] = change.split(' => ').map((part) => part.replaceAll('\\n', '\n'))
-    expect(GOOD).toContain(from)
-    const marked = GOOD.replace(from, to)
-    const above = marked.slice(0, marked.indexOf('‸')).split('\n')
-    const problems = problemsOf(marked.replace('‸', ''))
-    expect(problems).toHaveLength(1)
-    expect(problems[0]).toMatchObject({
-      path,
-      message: expect.stringContaining(message ?? '') as string,
-      line: above.length,
-      column: (above.at(-1) ?? '').length + 1,
-    })
+    const { found, expected } = mistakeIn(row)
+    expect(found).toEqual([expected])
   })
 })
 

@@ -24,6 +24,10 @@ defaults:
   limits: { n: 2, audio: 1MiB }
   media: { domains: ["*.Example.com", media.example.com] }
   reasoning_field: reasoning
+  scorers: { prefix: 2, gpu: 0.5, latency: 0 }
+  breaker: { open: 2s, max_ejected: 0.25 }
+  queue: { max: 8, wait: 5s }
+  slow_start: 0s
 pools:
   p:
     served_as: m
@@ -31,7 +35,10 @@ pools:
     policy: round_robin
     limits: { body: 512KiB, n: 4, output_tokens: 100 }
     reasoning_field: both
-    media: { domains: [other.example.com] }
+    media: { domains: [other.example.com], image_tokens: 1536, audio_tokens_per_second: 6.25 }
+    breaker: { window: 1m, min_requests: 20, error_ratio: 0.2, consecutive: 3, open_max: 1m, half_open: 1 }
+    queue: { wait: 2s }
+    slow_start: 10s
     instances:
       - { id: direct, url: "http://[::1]:9001/base/", key_env: VLLM_KEY, slots: 2, weight: 0.5 }
       - { id: sited, site: a, host: "[FD00::12]", port: 8001, grpc_port: 9001 }
@@ -70,6 +77,7 @@ describe('compileFleet', () => {
       process: 'shanghai-a 10.0.0.12:8001 Qwen-14B-Chat',
       base: 'https://gpu-a.example.com/i/qwen-2',
       site: 'shanghai-a',
+      region: 'apac',
       secrets: [
         { header: 'x-penstock-node-key', secret: 'NODE_KEY_A' },
         { header: 'cf-access-client-id', secret: 'ACCESS_ID_A' },
@@ -89,6 +97,7 @@ describe('compileFleet', () => {
         process: 'http://[::1]:9001/base m',
         base: 'http://[::1]:9001/base',
         site: null,
+        region: null,
         secrets: [{ header: 'authorization', secret: 'VLLM_KEY', prefix: 'Bearer ' }],
         slots: 2,
         weight: 0.5,
@@ -99,6 +108,7 @@ describe('compileFleet', () => {
         process: 'a fd00::12:8001 m',
         base: 'http://127.0.0.1:8080/i/sited',
         site: 'a',
+        region: 'weur',
         secrets: [],
         slots: 32,
         weight: 1,
@@ -109,6 +119,7 @@ describe('compileFleet', () => {
         process: 'https://api.example.com/v2 m',
         base: 'https://api.example.com/v2',
         site: null,
+        region: null,
         secrets: [{ header: 'authorization', secret: 'FAR_KEY', prefix: 'Bearer ' }],
         slots: 32,
         weight: 1,
@@ -128,6 +139,7 @@ describe('compileFleet', () => {
       limits: { bodyBytes: 512 * 1024, audioBytes: 1024 ** 2, n: 4, outputTokens: 100 },
       bodyBytes: 512 * 1024,
       mediaDomains: ['other.example.com'],
+      mediaTokens: { image: 1536, audioSecond: 6.25 },
       reasoningField: 'both',
       region: 'weur',
     })
@@ -135,14 +147,34 @@ describe('compileFleet', () => {
       timeouts: { firstByteMs: 90_000, idleMs: 20_000 },
       limits: { bodyBytes: 16 * 1024 ** 2, audioBytes: 1024 ** 2, n: 2, outputTokens: 8192 },
       mediaDomains: ['*.example.com', 'media.example.com'],
+      mediaTokens: { image: 1000, audioSecond: 50 },
       reasoningField: 'reasoning',
       region: null,
     })
     expect(pools[0]).toMatchObject({
       policy: 'round_robin',
+      scorers: null,
       health: { everyMs: 1000, timeoutMs: 500, downAfter: 3, upAfter: 2 },
+      queue: { max: 8, waitMs: 2000 },
+      slowStartMs: 10_000,
     })
-    expect(pools[1]?.policy).toBe('least_inflight')
+    expect(pools[0]?.breaker).toEqual({
+      windowMs: 60_000,
+      minRequests: 20,
+      errorRatio: 0.2,
+      consecutive: 3,
+      openMs: 2000,
+      openMaxMs: 60_000,
+      halfOpen: 1,
+      maxEjected: 0.25,
+    })
+    expect(pools[1]).toMatchObject({
+      policy: 'adaptive',
+      scorers: { prefix: 2, gpu: 0.5 },
+      breaker: { windowMs: 30_000, openMs: 2000, openMaxMs: 300_000, maxEjected: 0.25 },
+      queue: { max: 8, waitMs: 5000 },
+      slowStartMs: 0,
+    })
   })
 
   it('keeps the order of the fallbacks, and has none where the file names none', () => {
@@ -192,7 +224,7 @@ const allFieldsOf = (value: unknown): string[] => [...new Set(fieldsOf(value))].
 // A field that is added here without raising FORMAT would be missing from what is stored until the
 // next apply. Whoever changes this list raises the number.
 it('is of the format whose fields these are', () => {
-  expect(FORMAT).toBe(2)
+  expect(FORMAT).toBe(3)
   expect(allFieldsOf(compileFleet(mixed, 1, {}))).toEqual(
     [
       'format',
@@ -218,9 +250,27 @@ it('is of the format whose fields these are', () => {
         (field) => `snapshot.pools.*.${field}`,
       ),
       ...['mediaDomains.*', 'reasoningField', 'region'].map((field) => `snapshot.pools.*.${field}`),
-      ...['version', 'pool', 'servedAs', 'policy'].map((field) => `pools.*.${field}`),
+      ...['mediaTokens.image', 'mediaTokens.audioSecond'].map(
+        (field) => `snapshot.pools.*.${field}`,
+      ),
+      ...['version', 'pool', 'servedAs', 'policy', 'scorers', 'slowStartMs'].map(
+        (field) => `pools.*.${field}`,
+      ),
+      ...['scorers.prefix', 'scorers.gpu', 'queue.max', 'queue.waitMs'].map(
+        (field) => `pools.*.${field}`,
+      ),
+      ...[
+        'windowMs',
+        'minRequests',
+        'errorRatio',
+        'consecutive',
+        'openMs',
+        'openMaxMs',
+        'halfOpen',
+        'maxEjected',
+      ].map((field) => `pools.*.breaker.${field}`),
       ...['everyMs', 'timeoutMs', 'downAfter', 'upAfter'].map((field) => `pools.*.health.${field}`),
-      ...['instance', 'process', 'base', 'site', 'slots', 'weight', 'lastResort'].map(
+      ...['instance', 'process', 'base', 'site', 'region', 'slots', 'weight', 'lastResort'].map(
         (field) => `pools.*.instances.*.${field}`,
       ),
       ...['header', 'secret', 'prefix'].map((field) => `pools.*.instances.*.secrets.*.${field}`),
@@ -228,30 +278,59 @@ it('is of the format whose fields these are', () => {
   )
 })
 
-const NEW_FIELDS = new Set([
-  'fallback',
-  'earlyCommitMs',
-  'limits',
-  'mediaDomains',
-  'reasoningField',
-  'lastResort',
-])
+/** What each format has and the one before had not, by what it is of. */
+const ADDED: Readonly<Record<number, Readonly<Record<string, readonly string[]>>>> = {
+  2: {
+    model: ['fallback'],
+    route: ['earlyCommitMs', 'limits', 'mediaDomains', 'reasoningField'],
+    instance: ['lastResort'],
+  },
+  3: {
+    route: ['mediaTokens'],
+    config: ['scorers', 'breaker', 'queue', 'slowStartMs'],
+    instance: ['region'],
+  },
+}
+
+/** A version as an earlier format was. */
+function asOf(format: number, { snapshot, pools }: Compiled): Compiled {
+  const without = <T extends object>(part: string, value: T): T => {
+    const later = Object.entries(ADDED).filter(([number]) => Number(number) > format)
+    const added = later.flatMap(([, fields]) => fields[part] ?? [])
+    return Object.fromEntries(Object.entries(value).filter(([key]) => !added.includes(key))) as T
+  }
+  const each = <T extends object>(part: string, values: Readonly<Record<string, T>>) =>
+    Object.fromEntries(Object.entries(values).map(([key, value]) => [key, without(part, value)]))
+  return {
+    format,
+    snapshot: {
+      ...snapshot,
+      models: each('model', snapshot.models),
+      pools: each('route', snapshot.pools),
+    },
+    pools: pools.map((config) => ({
+      ...without('config', config),
+      instances: config.instances.map((instance) => without('instance', instance)),
+    })),
+  }
+}
+
 /** Names of all fields, by what they are of. */
 const keysOf = ({ snapshot: { models, pools }, pools: configs }: Compiled) =>
-  [models['m'], pools['p'], pools['p']?.limits, configs[0]?.instances[0]].map((part) =>
-    Object.keys(part ?? {}).sort(),
-  )
+  [
+    models['m'],
+    pools['p'],
+    pools['p']?.limits,
+    configs[0],
+    configs[0]?.breaker,
+    configs[0]?.instances[0],
+  ].map((part) => Object.keys(part ?? {}).sort())
 
 describe('what an earlier release compiled', () => {
   const whole = compileFleet(mixed, 3, { m: 1_700_000_000 })
-  /** As format 1 was: nothing of this release, and the largest body beside the other fields. */
-  const older = JSON.parse(
-    JSON.stringify({ snapshot: whole.snapshot, pools: whole.pools }, (key, value: unknown) =>
-      NEW_FIELDS.has(key) ? undefined : value,
-    ),
-  ) as Compiled
 
   it('gets what holds where a file says nothing, and keeps all it has', () => {
+    const older = asOf(1, whole)
     const { format, snapshot, pools } = completeVersion(older)
     expect(format).toBe(FORMAT)
     expect(snapshot.pools['p']).toEqual({
@@ -259,6 +338,7 @@ describe('what an earlier release compiled', () => {
       earlyCommitMs: 15_000,
       limits: { bodyBytes: 512 * 1024, audioBytes: 26 * 1024 ** 2, n: 8, outputTokens: 8192 },
       mediaDomains: [],
+      mediaTokens: { image: 1000, audioSecond: 50 },
       reasoningField: 'both',
     })
     expect(snapshot.models['m']).toEqual({ ...older.snapshot.models['m'], fallback: [] })
@@ -266,7 +346,29 @@ describe('what an earlier release compiled', () => {
     expect(pools[0]).toMatchObject(older.pools[0] ?? {})
   })
 
-  it('lacks nothing then that this release compiles', () => {
+  it('keeps its policy, and gets a breaker, a queue and a slow start as of now', () => {
+    const { pools } = completeVersion(asOf(2, whole))
+    expect(pools[0]).toMatchObject({
+      policy: 'round_robin',
+      scorers: null,
+      queue: { max: 64, waitMs: 10_000 },
+      slowStartMs: 30_000,
+    })
+    expect(pools[0]?.breaker).toEqual({
+      windowMs: 30_000,
+      minRequests: 10,
+      errorRatio: 0.5,
+      consecutive: 5,
+      openMs: 10_000,
+      openMaxMs: 300_000,
+      halfOpen: 3,
+      maxEjected: 0.5,
+    })
+    expect(pools[0]?.instances.map(({ region }) => region)).toEqual([null, null, null])
+  })
+
+  it.each([1, 2])('lacks nothing of format 3 then, if it was of format %d', (format) => {
+    const older = asOf(format, whole)
     expect(keysOf(older)).not.toEqual(keysOf(whole))
     expect(keysOf(completeVersion(older))).toEqual(keysOf(whole))
   })

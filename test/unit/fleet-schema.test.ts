@@ -72,6 +72,8 @@ describe('the JSON Schema for editors', () => {
     ['a duration without its unit', { defaults: { timeouts: { idle: 60 } } }],
     ['a duration with a wrong unit', { defaults: { timeouts: { idle: '60 sec' } } }],
     ['an unknown policy', { defaults: { policy: 'fastest' } }],
+    ['an unknown scorer', { defaults: { scorers: { fastest: 1 } } }],
+    ['a breaker with a bare number for a duration', { defaults: { breaker: { open: 10 } } }],
     ['a pool id in capitals', { pools: { QWEN: { served_as: 'x', instances: [] } } }],
     ['a secret instead of its name', { sites: { a: { origin: 'https://a', node_key: 'sk-1' } } }],
   ])('refuses %s', (_, change) => {

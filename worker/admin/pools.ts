@@ -27,12 +27,27 @@ poolRoutes.get('/:pool', async (c) => {
   return c.json(await statusOf(c.env, pool))
 })
 
+poolRoutes.post('/:pool/instances/:instance/:word{drain|undrain}', async (c) => {
+  const { pool: id, instance, word } = c.req.param()
+  const { pools } = await fleetNow(c.env)
+  const pool = Object.hasOwn(pools, id) ? pools[id] : undefined
+  if (!pool) throw new Refusal('pool_not_found', `There is no pool "${id}".`)
+  // Harmless twice: the word stays the same.
+  const known = await reach(SCHEDULER, () =>
+    poolObject(c.env, pool).drain(instance, word === 'drain'),
+  )
+  if (!known) {
+    throw new Refusal('instance_not_found', `Pool "${id}" has no instance "${instance}".`)
+  }
+  return c.json(await statusOf(c.env, pool))
+})
+
 /** Asked of the object itself: an operator who has just applied sees what was applied. */
-async function fleetNow(env: Env): Promise<Snapshot> {
+export async function fleetNow(env: Env): Promise<Snapshot> {
   const snapshot = await reach(FLEET_SERVICE, () => fleetObject(env).snapshot(0))
   if (snapshot) return snapshot
   throw new Refusal('fleet_not_found', 'No fleet has been applied yet.')
 }
 
-const statusOf = (env: Env, pool: PoolRoute): Promise<PoolStatus> =>
+export const statusOf = (env: Env, pool: PoolRoute): Promise<PoolStatus> =>
   reach(SCHEDULER, () => poolObject(env, pool).status())

@@ -3,12 +3,13 @@ import { createMiddleware } from 'hono/factory'
 import { sameText } from '../../durable-objects/tenant/keys.ts'
 import type { AppEnv } from '../env.ts'
 import { Refusal } from '../refusal.ts'
+import { explainRoutes } from './explain.ts'
 import { fleetRoutes } from './fleet.ts'
 import { poolRoutes } from './pools.ts'
 import { tenantRoutes } from './tenants.ts'
 
 /** Operators only: `Authorization: Bearer` with the `ADMIN_TOKEN` secret. */
-const operator = createMiddleware<AppEnv>(async (c, next) => {
+export const operator = createMiddleware<AppEnv>(async (c, next) => {
   const token = /^Bearer +(\S+) *$/i.exec(c.req.header('authorization') ?? '')?.[1]
   if (token === undefined || !sameText(token, c.env.ADMIN_TOKEN)) {
     throw new Refusal('invalid_api_key', 'The operator token is missing or wrong.')
@@ -19,6 +20,7 @@ const operator = createMiddleware<AppEnv>(async (c, next) => {
 /** The operators' API: fleet versions, pools, tenants and keys. */
 export const admin = new Hono<AppEnv>()
 admin.use(operator)
+admin.route('/explain', explainRoutes)
 admin.route('/fleet', fleetRoutes)
 admin.route('/pools', poolRoutes)
 admin.route('/tenants', tenantRoutes)

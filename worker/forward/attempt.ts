@@ -9,6 +9,7 @@ import { send, type UpstreamCall } from './upstream.ts'
 import type { Usage } from './usage.ts'
 import type { Fault, Naming, Rejection } from './verdict.ts'
 import { Watchdog } from './watchdog.ts'
+import { wayOf, type Way } from './way.ts'
 import { Witness } from './witness.ts'
 
 /**
@@ -25,7 +26,10 @@ export class Attempt {
   readonly #witness: Witness | null
   readonly #onTenantLeft = (): void => this.#abort.abort()
   readonly #sentAt: number
+  /** When the first content came, and whether it is the tenant's by now. */
   #contentAt: number | null = null
+  #committed = false
+  #way: Way = {}
 
   constructor(order: Order, route: Route, deps: ForwardDeps, slot: Slot) {
     const { endpoint, signal, deadline, promptEstimate } = order
@@ -40,10 +44,19 @@ export class Attempt {
       onExpiry: () => this.#abort.abort(),
     })
     // A request that is over before the watchdog's first look never costs a call to be watched.
-    this.#watchdog.alongside(() => slot.watch())
+    this.#watchdog.alongside(() => slot.watch(() => this.#dismissed()))
     // The one abort path of every route, streamed or not (L01, L02).
     signal.addEventListener('abort', this.#onTenantLeft)
     if (signal.aborted) this.#onTenantLeft()
+  }
+
+  /**
+   * The pool has given the instance up. Before the first content another one is tried at once; a stream
+   * that still moves may have its chance, one that stands still is not waited for.
+   */
+  #dismissed(): void {
+    if (this.#contentAt === null) this.#abort.abort()
+    else this.#watchdog.hurry()
   }
 
   get #tenantLeft(): boolean {
@@ -72,12 +85,14 @@ export class Attempt {
     try {
       const response = await send(target, upstream, { ...this.#deps, signal: this.#abort.signal })
       answered = true
+      this.#way = wayOf(response, target)
       if (!upstream.streamed || !dialect || !this.#witness)
         return await readWhole(response, reading)
-      const streamReading = { ...reading, dialect, witness: this.#witness }
+      const onContent = (): void => void (this.#contentAt = this.#deps.now())
+      const streamReading = { ...reading, dialect, witness: this.#witness, onContent }
       if (!wantsStream) return await collect(response, streamReading, upstream.asked)
       const outcome = await openStream(response, streamReading)
-      if (outcome.kind === 'opened') this.#contentAt = this.#deps.now()
+      this.#committed = outcome.kind === 'opened'
       return outcome
     } catch (cause) {
       const { expired } = this.#watchdog
@@ -128,6 +143,7 @@ export class Attempt {
       completionTokens: usage?.completion ?? null,
       cachedTokens: usage?.cached ?? null,
       counted: usage?.counted ?? null,
+      ...this.#way,
     })
     this.#deps.defer(released)
   }
@@ -140,7 +156,7 @@ export class Attempt {
     }
     const { promptEstimate } = this.#order
     // What nobody gets, nobody pays for: an attempt that was given up for another one.
-    const isTenants = this.#contentAt !== null || whole !== null || ending === 'client-left'
+    const isTenants = this.#committed || whole !== null || ending === 'client-left'
     if (!isTenants) return null
     const seen = this.#witness?.usage(promptEstimate) ?? null
     if (seen || ending !== 'client-left') return seen

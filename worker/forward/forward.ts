@@ -4,6 +4,7 @@ import { Attempt } from './attempt.ts'
 import type { Presentation } from './edits.ts'
 import type { Opened, Whole } from './open.ts'
 import type { Failure, ForwardDeps, Order } from './order.ts'
+import type { Slot } from './slot.ts'
 import { fleetInFlux, STALE_TRIES, StaleRoute, takeSlot } from './slots.ts'
 import type { UpstreamCall } from './upstream.ts'
 import type { Rejection } from './verdict.ts'
@@ -91,7 +92,7 @@ async function askPool(
     onGrant(route)
     receipt.removed = upstream.removed ?? []
     receipt.instance = slot.target.instance
-    receipt.reason = [slot.reason, ...missed].join('; ')
+    receipt.reason = [slot.reason, ...expected(slot), ...missed].join('; ')
     receipt.attempts = (receipt.attempts ?? 0) + 1
 
     const attempt = new Attempt(order, route, deps, slot)
@@ -148,3 +149,7 @@ function nobodyCould(failed: readonly Failure[], { final = false } = {}): Refusa
   const message = `The model server failed to answer.${said}`
   return new Refusal('upstream_failed', message, { cause, final })
 }
+
+/** That affinity does something shows in the receipt (L19); what really was cached, in the pool's figures. */
+const expected = ({ expectedHitTokens }: Slot): string[] =>
+  expectedHitTokens > 0 ? [`prefix ${expectedHitTokens} tokens`] : []

@@ -42,6 +42,8 @@ export interface Reading {
 export interface StreamReading extends Reading {
   readonly dialect: Dialect
   readonly witness: Witness
+  /** Called once, at the first content. */
+  readonly onContent: () => void
 }
 
 /**
@@ -71,6 +73,7 @@ export async function openStream(
       if (found === 'nothing') continue
       if (found === 'content') {
         reader.releaseLock()
+        reading.onContent()
         const ahead = frames.slice(at + 1)
         return { kind: 'opened', held, opening, ahead, splitter, rest: response.body }
       }
@@ -111,7 +114,7 @@ function openingOf(
  */
 export async function collect(
   response: Response,
-  { dialect, witness, naming, presentation, watchdog }: StreamReading,
+  { dialect, witness, naming, presentation, watchdog, onContent }: StreamReading,
   request: Json,
 ): Promise<Whole | Rejection | Fault> {
   const notStream = await checkStream(response, naming)
@@ -120,6 +123,7 @@ export async function collect(
 
   const splitter = new FrameSplitter()
   const frames: Json[] = []
+  let begun = false
   let bytes = 0
   const reader = response.body.getReader()
   for (let read = await reader.read(); !read.done; read = await reader.read()) {
@@ -135,6 +139,10 @@ export async function collect(
       const said = data === END ? null : parseObject(data ?? '')
       if (said) frames.push(said)
       else if (data !== END) return fault('a frame that is not JSON')
+      if (!begun && said && dialect.meaning(said) === 'content') {
+        begun = true
+        onContent()
+      }
 
       if (witness.proof === 'cut') continue
       await readOut(reader)

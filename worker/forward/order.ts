@@ -1,5 +1,5 @@
 import type { SecretOf } from '../../durable-objects/fleet/target.ts'
-import type { Ending, PoolRpc } from '../../durable-objects/pool/contract.ts'
+import type { Ending, PoolRpc, Work } from '../../durable-objects/pool/contract.ts'
 import type { Endpoint } from '../ingress/endpoints.ts'
 import type { Receipt } from '../receipt.ts'
 import type { Route } from '../routing/resolve.ts'
@@ -14,6 +14,10 @@ export interface Claimant {
   /** Unix milliseconds at which the request is over, every attempt and every fallback included. */
   readonly deadline: number
   readonly receipt: Receipt
+  /** What the pool of this route needs to know of the request to choose well. */
+  readonly work: (route: Route) => Work
+  /** Aborted when the tenant leaves. */
+  readonly signal: AbortSignal
 }
 
 /** One tenant's request, read, checked and resolved: all that forwarding needs to know. */
@@ -32,8 +36,6 @@ export interface Order extends Omit<Claimant, 'route'> {
   readonly prepare: (route: Route) => UpstreamCall
   /** Tokens of the prompt, roughly, for when nobody counts them. */
   readonly promptEstimate: number
-  /** Aborted when the tenant leaves. */
-  readonly signal: AbortSignal
 }
 
 export interface ForwardDeps {

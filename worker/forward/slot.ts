@@ -25,6 +25,8 @@ const REATTACH_TRIES = 5
 export class Slot {
   readonly target: Target
   readonly reason: string
+  /** Tokens of the prompt that this instance probably has in its cache. */
+  readonly expectedHitTokens: number
   readonly #deps: SlotDeps
   #held: { readonly lease: LeaseRpc } & Partial<Disposable>
   #over = false
@@ -33,18 +35,22 @@ export class Slot {
   constructor(granted: Granted, deps: SlotDeps) {
     this.target = granted.target
     this.reason = granted.reason
+    this.expectedHitTokens = granted.expectedHitTokens ?? 0
     this.#held = granted
     this.#deps = deps
   }
 
   /**
-   * Makes sure that a reset of the pool object is noticed. Called when the request has lived for a
-   * moment, and from then on as often as one likes: most requests are over before it is worth a call.
+   * Makes sure that a reset of the pool object is noticed, and that its word is heard. Called when the
+   * request has lived for a moment, and from then on as often as one likes: most requests are over
+   * before it is worth a call.
+   *
+   * @param onDismissed called once, when the instance was taken out of service
    */
-  watch(): void {
+  watch(onDismissed: () => void): void {
     if (this.#watched || this.#over) return
     this.#watched = true
-    void this.#watch(this.#held.lease)
+    void this.#watch(this.#held.lease, onDismissed)
   }
 
   /** Gives the slot back and says how it went. Safe to call twice; never rejects. */
@@ -60,15 +66,16 @@ export class Slot {
   }
 
   /** `wait()` rejects when the object was reset: its successor must be told of us. */
-  async #watch(lease: LeaseRpc): Promise<void> {
+  async #watch(lease: LeaseRpc, onDismissed: () => void): Promise<void> {
     try {
       await lease.wait()
+      if (!this.#over) onDismissed()
     } catch {
-      await this.#comeBack()
+      await this.#comeBack(onDismissed)
     }
   }
 
-  async #comeBack(): Promise<void> {
+  async #comeBack(onDismissed: () => void): Promise<void> {
     for (let tries = 0; tries < REATTACH_TRIES && !this.#over; tries++) {
       await this.#deps.sleep(this.#deps.random() * REATTACH_SPREAD_MS * 2 ** tries)
       if (this.#over) return
@@ -78,7 +85,7 @@ export class Slot {
         if (this.#over) return answer[Symbol.dispose]?.()
         this.#held[Symbol.dispose]?.()
         this.#held = answer
-        void this.#watch(answer.lease)
+        void this.#watch(answer.lease, onDismissed)
         return
       } catch {
         // Still starting: once more, later.

@@ -2,6 +2,8 @@ import {
   CONTRACT_VERSION,
   type Acquired,
   type Granted,
+  type NotGranted,
+  type Queued,
   type Settlement,
 } from '../../durable-objects/pool/contract.ts'
 import { reach, Refusal } from '../refusal.ts'
@@ -94,7 +96,7 @@ export async function takeSlot(
 
 /** What a request is known by, to the pool object. */
 const claim = (
-  { route, receipt, deadline }: Omit<Claimant, 'admission'>,
+  { route, receipt, deadline }: Pick<Claimant, 'route' | 'receipt' | 'deadline'>,
   { now }: ForwardDeps,
 ) => ({
   contract: CONTRACT_VERSION,
@@ -103,12 +105,60 @@ const claim = (
   remainingMs: deadline - now(),
 })
 
-const acquire = (
+/** Where no slot is free, the answer of the queue is waited for. */
+async function acquire(
   claimant: Claimant,
   deps: ForwardDeps,
   avoid: readonly string[],
-): Promise<Acquired> =>
-  reach('scheduler', () => deps.pool(claimant.route).acquire({ ...claim(claimant, deps), avoid }))
+): Promise<Granted | NotGranted> {
+  const { route, work } = claimant
+  const ask = (): Promise<Acquired> =>
+    reach('scheduler', () =>
+      deps
+        .pool(route)
+        .acquire({ ...claim(claimant, deps), avoid, work: work(route), mayQueue: true }),
+    )
+  const answer = await ask()
+  if (answer.kind !== 'queued') return answer
+  const waited = await turnOf(answer, claimant)
+  if (waited !== null) return waited
+  // The object was reset, and its queue with it: back to the end of a new one, once.
+  const again = await ask()
+  return again.kind === 'queued' ? ((await turnOf(again, claimant)) ?? GAVE_UP) : again
+}
+
+const GAVE_UP: NotGranted = { kind: 'busy', retryAfterS: 1 }
+
+/**
+ * Waits in the queue. A tenant who leaves, or may not ask at all, gives his place up at once: the call
+ * alone would keep it.
+ * @returns null when the object was reset
+ */
+async function turnOf(
+  { ticket }: Queued,
+  { signal, admission }: Claimant,
+): Promise<Granted | NotGranted | null> {
+  const { promise: left, resolve } = Promise.withResolvers<NotGranted>()
+  const leave = (): void => {
+    void Promise.resolve(ticket.leave()).catch(() => undefined)
+    resolve(GAVE_UP)
+  }
+  signal.addEventListener('abort', leave)
+  if (signal.aborted) leave()
+  admission.catch(leave)
+  try {
+    const answer = await Promise.race([ticket.wait(), left])
+    return answer.kind === 'queued' ? GAVE_UP : answer
+  } catch {
+    return null
+  } finally {
+    signal.removeEventListener('abort', leave)
+    drop(ticket) // and with it a grant that came too late
+  }
+}
+
+/** What comes over RPC can be disposed, though its contract does not say so. */
+const drop = (held: object & Partial<Disposable>): void => held[Symbol.dispose]?.()
 
 function slotOf(granted: Granted, claimant: Claimant, deps: ForwardDeps): Slot {
   const { route, receipt, deadline } = claimant

@@ -5,6 +5,8 @@ export type Expiry = 'first-byte' | 'idle' | 'total'
 
 /** The longest time between two looks, in milliseconds. Rare is cheap; it bounds how late silence is noticed. */
 const TICK_MS = 1_000
+/** How long an instance that was taken out of service may still be silent, in milliseconds. */
+const HURRIED_MS = 2_000
 /** A timeout is looked at this many times within its own length, so that it is late by a quarter at most. */
 const LOOKS = 4
 
@@ -29,6 +31,7 @@ export class Watchdog {
   #phase: 'first-byte' | 'idle' | 'whole' = 'first-byte'
   #heardAt: number
   #expired: Expiry | null = null
+  #hurried = false
   readonly #riders: (() => void)[] = []
 
   /** @param deadline Unix milliseconds at which the whole request is over, every attempt included */
@@ -50,6 +53,11 @@ export class Watchdog {
   /** For answers that come in one piece: only the whole request's deadline applies. */
   waitForWhole(): void {
     this.#phase = 'whole'
+  }
+
+  /** The instance is given up by those who know it: what is silent now is not waited for as long as usual. */
+  hurry(): void {
+    this.#hurried = true
   }
 
   /** A data frame has arrived. */
@@ -75,7 +83,8 @@ export class Watchdog {
     if (this.#expired !== null) return
     const now = this.#deps.now()
     const { firstByteMs, idleMs } = this.#timeouts
-    const limitMs = { 'first-byte': firstByteMs, idle: idleMs, whole: Infinity }[this.#phase]
+    const usualMs = { 'first-byte': firstByteMs, idle: idleMs, whole: Infinity }[this.#phase]
+    const limitMs = this.#hurried ? Math.min(HURRIED_MS, usualMs) : usualMs
     if (now >= this.#deadline) this.#expired = 'total'
     else if (now - this.#heardAt >= limitMs)
       this.#expired = this.#phase === 'idle' ? 'idle' : 'first-byte'

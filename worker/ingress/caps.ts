@@ -37,12 +37,12 @@ export function holdToLimits(body: Json, limits: Limits): void {
 }
 
 /** A list of texts, or of lists of token ids, is as many prompts; one of ids is one. */
-function promptsIn({ prompt }: Json): number {
+export function promptsIn({ prompt }: Json): number {
   return Array.isArray(prompt) && typeof prompt[0] !== 'number' ? prompt.length : 1
 }
 
 /** vLLM takes "20000" and "20_000" for numbers as well. */
-function numberIn(value: unknown): number {
+export function numberIn(value: unknown): number {
   if (typeof value === 'number') return value
   return typeof value === 'string' ? Number(value.replaceAll('_', '')) : Number.NaN
 }

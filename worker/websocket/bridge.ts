@@ -16,7 +16,7 @@ export interface BridgeOptions {
   readonly deadline: number
   readonly now: () => number
   /** Called about once a second while the bridge stands. */
-  readonly watch: () => void
+  readonly watch: (onDismissed: () => void) => void
   /** Called once, at the end. */
   readonly settle: (ending: Ending) => void
   /** What the client has said before upstream was there. */
@@ -56,7 +56,7 @@ export function bridge(options: BridgeOptions): void {
       end('timed-out', { client: { code: TIMED_OUT, reason }, upstream: { code: 1001, reason } })
     },
   })
-  watchdog.alongside(watch)
+  watchdog.alongside(() => watch(() => watchdog.hurry()))
   watchdog.heard() // connected is what a first byte is elsewhere: from here on silence counts
 
   function end(

@@ -105,7 +105,7 @@ function stand(
     timeouts: pool.timeouts,
     deadline,
     now: Date.now,
-    watch: () => slot.watch(),
+    watch: (onDismissed) => slot.watch(onDismissed),
     settle,
     held: named?.held() ?? [],
     greeted: named !== null,

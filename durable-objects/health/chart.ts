@@ -1,0 +1,62 @@
+import type { InstanceConfig } from '../fleet/snapshot.ts'
+import type { Listing } from './entrance.ts'
+import { Progress, type FrozenAt } from './progress.ts'
+import { starting, type Health } from './state.ts'
+import { NO_GAUGES, type Gauges } from './vllm-metrics.ts'
+
+/** One instance under observation. Identity matters: a re-created instance is another patient (L12). */
+export interface Patient {
+  readonly config: InstanceConfig
+}
+
+/** What a chart's next life begins with. A release that knows {@link Health} alone can read it. */
+export interface SavedChart extends Health {
+  readonly listing?: Listing | null
+  readonly frozenAt?: FrozenAt | null
+}
+
+const NO_LISTING: Listing = { models: [], maxModelLen: null }
+
+/** What looks have found out about one instance. */
+export class Chart {
+  health: Health
+  listing: Listing = NO_LISTING
+  readonly progress = new Progress()
+  /** In a lane, or about to be. */
+  waiting = false
+  /** When it was put there last; -Infinity before the first time. */
+  lookedAt = -Infinity
+  #gauges: Gauges = NO_GAUGES
+  #readAt = -Infinity
+
+  /** @param now Unix milliseconds */
+  constructor(now: number) {
+    this.health = starting(now)
+  }
+
+  note(gauges: Gauges, now: number): void {
+    this.#gauges = gauges
+    this.#readAt = now
+  }
+
+  /** When the gauges were read, Unix milliseconds; -Infinity before the first time. */
+  get readAt(): number {
+    return this.#readAt
+  }
+
+  /** The last reading, as long as it is not older than `maxAgeMs`: what an engine did then says nothing now. */
+  gauges(now: number, maxAgeMs: number): Gauges {
+    return now - this.#readAt <= maxAgeMs ? this.#gauges : NO_GAUGES
+  }
+
+  saved(): SavedChart {
+    const { frozenAt } = this.progress
+    return { ...this.health, listing: this.listing, frozenAt }
+  }
+
+  restore({ listing, frozenAt, state, reason, since, run }: SavedChart): void {
+    this.health = { state, reason, since, run }
+    this.listing = listing ?? NO_LISTING
+    if (frozenAt) this.progress.restore(frozenAt)
+  }
+}

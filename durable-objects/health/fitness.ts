@@ -1,0 +1,247 @@
+import type { BreakerConfig, HealthConfig, InstanceConfig } from '../fleet/snapshot.ts'
+import type { Ending } from '../pool/contract.ts'
+import { BREAKER, isFailure, type Pass } from './breaker.ts'
+import type { Patient } from './chart.ts'
+import { Doubts } from './doubt.ts'
+import { ejected } from './outlier.ts'
+import { Paths } from './path.ts'
+import type { Look, Purpose } from './probe.ts'
+import { Rounds, gaugesMaxAgeMs } from './rounds.ts'
+import type { HealthState, Reading } from './state.ts'
+import { Ward, type SavedWard, type WardConfig } from './ward.ts'
+
+/** What of a pool's configuration is read here. */
+export interface FitnessConfig {
+  readonly health: HealthConfig
+  readonly breaker?: BreakerConfig
+  readonly slowStartMs?: number
+}
+
+export interface FitnessDeps<P extends Patient> {
+  /** Unix milliseconds. */
+  readonly now: () => number
+  /** Looks at one instance; never rejects. */
+  readonly look: (instance: InstanceConfig, purpose: Purpose) => Promise<Look>
+  /** Something has changed that {@link Fitness.saved} tells: remember it. */
+  readonly onChange: () => void
+  /** An instance is out of service from now on: waiting on for its answers may be in vain. */
+  readonly onOut: (patient: P, why: string) => void
+  readonly workingSince?: (patient: P) => number | null
+  readonly onRestart?: (patient: P) => void
+}
+
+/** How a request ended, as far as its instance and the way there are concerned. */
+export interface Outcome {
+  readonly ending: Ending
+  /** What {@link Fitness.take} gave; without one (a Worker that re-attached) it counts while all is well. */
+  readonly pass?: Pass | undefined
+  /**
+   * What the answer's head said of the way: with our Nginx's mark `open`, a fault without it `fault`.
+   * Absent where there was no answer, or the Worker does not say.
+   */
+  readonly way?: 'open' | 'fault' | undefined
+  /** For the way's reason: `530`, `302`. */
+  readonly detail?: string | undefined
+}
+
+/** A failure that the way may have caused. */
+interface Doubtful {
+  readonly ward: Ward
+  readonly ending: Ending
+  readonly pass: Pass | undefined
+}
+
+const REST: WardConfig = { breaker: BREAKER, gaugesMaxAgeMs: 0, slowStartMs: 0 }
+
+/**
+ * Who of a pool is fit for new work: readings, progress, the way, breakers and their cap, slow start, in
+ * one place. Knows nothing of slots and load.
+ */
+export class Fitness<P extends Patient> {
+  readonly paths: Paths
+  readonly #deps: FitnessDeps<P>
+  readonly #rounds: Rounds<P>
+  readonly #doubts: Doubts<Doubtful>
+  readonly #wards = new WeakMap<P, Ward>()
+  #patients: readonly P[] = []
+  #sites: ReadonlyMap<string, number> = new Map()
+  #health: HealthConfig | null = null
+  #wardConfig = REST
+
+  constructor(deps: FitnessDeps<P>) {
+    this.#deps = deps
+    this.paths = new Paths(deps.now)
+    this.#doubts = new Doubts(deps.now)
+    const { workingSince, onRestart } = deps
+    this.#rounds = new Rounds({
+      now: deps.now,
+      look: deps.look,
+      weigh: (patient, look) => this.#weigh(patient, look),
+      onChange: (patient, before) => this.#changed(patient, before),
+      ...(workingSince && { workingSince }),
+      ...(onRestart && { onRestart }),
+    })
+  }
+
+  /** The fleet's instances from now on. Those that have left are looked at no more (L12). */
+  configure(patients: Iterable<P>, { health, breaker, slowStartMs }: FitnessConfig): void {
+    this.#patients = [...patients]
+    this.#health = health
+    this.#wardConfig = wardConfig(health, breaker, slowStartMs)
+    const sites = new Map<string, number>()
+    for (const patient of this.#patients) {
+      this.ward(patient).configure(this.#wardConfig)
+      const { site } = patient.config
+      if (site !== null) sites.set(site, (sites.get(site) ?? 0) + 1)
+    }
+    this.#sites = sites
+    this.paths.configure(sites)
+    this.#eject()
+  }
+
+  /** One round of looks. Resolves when all are back; rounds may overlap. */
+  async look(): Promise<void> {
+    this.#settle()
+    if (this.#health) await this.#rounds.make(this.#patients, this.#health)
+    this.#settle()
+  }
+
+  /** The condition of one instance: a live view, the same object for as long as the patient lives. */
+  ward(patient: P): Ward {
+    let ward = this.#wards.get(patient)
+    if (!ward) {
+      const { now } = this.#deps
+      const chart = this.#rounds.chart(patient)
+      ward = new Ward({ patient, chart, paths: this.paths, now, config: this.#wardConfig })
+      this.#wards.set(patient, ward)
+    }
+    return ward
+  }
+
+  /** A request is granted to an instance. @returns what its {@link record} is to be given */
+  take(patient: P): Pass {
+    const { breaker } = this.ward(patient)
+    breaker.take()
+    return breaker.pass
+  }
+
+  /** A request has ended (L11). @returns whether its instance is out for it: others running there should know */
+  record(patient: P, { ending, pass, way, detail }: Outcome): boolean {
+    const ward = this.ward(patient)
+    const { site, instance } = patient.config
+    const failed = isFailure(ending)
+    const wasOut = ward.out
+    const gotThrough = ending === 'done' || (ending === 'upstream-failed' && way === 'open')
+    if (site !== null && gotThrough) this.paths.ok(site, instance)
+
+    if (site !== null && failed && way === 'fault') {
+      this.paths.fault(site, instance, detail ?? 'requests do not get through')
+      ward.breaker.judge('lost', pass)
+    } else if (site !== null && failed && this.paths.of(site).state === 'down') {
+      ward.breaker.judge('lost', pass)
+    } else if (site !== null && isDoubtful(ending, way)) {
+      ward.breaker.feel(ending)
+      this.#doubts.hold(site, instance, { ward, ending, pass })
+    } else {
+      this.#judge(ward, () => ward.breaker.record(ending, pass))
+    }
+    this.#settle()
+    return ward.out && !wasOut
+  }
+
+  /** What a next life of the object needs to know of one instance. */
+  saved(patient: P): SavedWard {
+    return this.ward(patient).saved()
+  }
+
+  /** Puts back what an earlier life had learnt; call it after {@link configure}. */
+  restore(patient: P, saved: SavedWard): void {
+    this.ward(patient).restore(saved)
+    this.#eject()
+  }
+
+  /** Faults of the way say nothing of the instance, unless others get through where it does not. */
+  #weigh({ config }: P, { reading, way }: Look): Reading {
+    const { site, instance } = config
+    if (site === null) return reading
+    if (way === 'open') this.paths.ok(site, instance)
+    if (reading.kind !== 'unreached') return reading
+    const itself = this.paths.fault(site, instance, reading.reason)
+    if (this.paths.of(site).state === 'down') this.#excuse(site)
+    return itself ? { kind: 'unwell', reason: reading.reason } : reading
+  }
+
+  #judge(ward: Ward, verdict: () => boolean): void {
+    const before = ward.breaker.state
+    verdict()
+    if (ward.breaker.state === before) return
+    if (ward.breaker.state === 'closed') this.#returns(ward)
+    this.#eject()
+    this.#deps.onChange()
+  }
+
+  /** Failures of a moment ago whose cause is clear by now. */
+  #settle(): void {
+    const { blamed, excused } = this.#doubts.settle((site) => this.#sites.get(site) ?? 1)
+    for (const { ward, ending, pass } of blamed)
+      this.#judge(ward, () => ward.breaker.judge(ending, pass))
+    for (const { ward, pass } of excused) ward.breaker.judge('lost', pass)
+  }
+
+  #excuse(site: string): void {
+    for (const { ward, pass } of this.#doubts.excuse(site)) ward.breaker.judge('lost', pass)
+  }
+
+  #changed(patient: P, before: HealthState): void {
+    const ward = this.ward(patient)
+    const { state, reason } = ward.chart.health
+    if (state === 'ready') {
+      if (ward.wasReady && before !== 'suspect') this.#returns(ward)
+      ward.wasReady = true
+    }
+    this.#eject()
+    if (state === 'down' || state === 'mismatch') this.#deps.onOut(patient, reason)
+    this.#deps.onChange()
+  }
+
+  /** It ramps up where somebody else carries the load meanwhile. */
+  #returns(ward: Ward): void {
+    const others = this.#patients.map((patient) => this.ward(patient))
+    const carried = others.some(
+      (other) => other !== ward && other.mayTake && other.ramp === 1 && !other.lastResort,
+    )
+    ward.returnedAt = carried ? this.#deps.now() : null
+  }
+
+  /** Who is out by breakers, cap included. Last resorts have a cap of their own. */
+  #eject(): void {
+    const { maxEjected } = this.#wardConfig.breaker
+    for (const lastResort of [false, true]) {
+      const group = this.#patients.filter(
+        ({ config }) => (config.lastResort ?? false) === lastResort,
+      )
+      const able = group.filter((patient) => this.ward(patient).chart.health.state === 'ready')
+      const outliers = able
+        .map((key) => ({ key, ward: this.ward(key) }))
+        .filter(({ ward }) => ward.breaker.state !== 'closed')
+        .map(({ key, ward }) => ({ key, badness: ward.breaker.badness, wasOut: ward.out }))
+      const out = ejected(outliers, able.length, maxEjected)
+      for (const patient of group) {
+        const ward = this.ward(patient)
+        const isNew = out.has(patient) && !ward.out
+        ward.out = out.has(patient)
+        if (isNew) this.#deps.onOut(patient, ward.breaker.reason)
+      }
+    }
+  }
+}
+
+/** Cut in the middle, or never answered: the tunnel may have done it. */
+const isDoubtful = (ending: Ending, way: Outcome['way']): boolean =>
+  ending === 'truncated' || (ending === 'upstream-failed' && way === undefined)
+
+const wardConfig = (
+  health: HealthConfig,
+  breaker: BreakerConfig = BREAKER,
+  slowStartMs = 0,
+): WardConfig => ({ breaker, gaugesMaxAgeMs: gaugesMaxAgeMs(health), slowStartMs })

@@ -1,0 +1,114 @@
+import type { Gauges } from './vllm-metrics.ts'
+
+/** An engine that has stood still for less than this may be within one long step, in milliseconds. */
+const STILL_MS = 3_000
+/** An engine that has just answered a small request is believed for this long, in milliseconds. */
+const BELIEVED_MS = 30_000
+
+/** What two readings in a row say of an engine. */
+export type Motion =
+  /** Something has moved, or it has nothing to do. */
+  | 'moving'
+  /** It has work and nothing moves. */
+  | 'still'
+  /** It was found frozen, and has not moved since. */
+  | 'frozen'
+  /** Its counters begin anew: another process answers. */
+  | 'restarted'
+  /** The page does not carry the counters. */
+  | 'unknown'
+
+/** What says that an engine has work, and what must move while it does. */
+type Figures = Pick<
+  Gauges,
+  'running' | 'waiting' | 'kvUse' | 'generationTokens' | 'promptTokens' | 'iterations'
+>
+
+/** What is kept of a frozen engine, so that a new life of the object does not believe it at once. */
+export type FrozenAt = Figures
+
+/**
+ * Whether one engine gets on with its work. `/health` says 200 as long as the API server lives, and a
+ * frozen engine's gauges stay at their last values: what it generates standing still while it has
+ * work is the sign (L07). A long prefill is none: its chunks fill the KV cache step by step.
+ */
+export class Progress {
+  #last: Figures | null = null
+  /** Since when all readings were alike, in Unix milliseconds. */
+  #since = 0
+  #believedUntil = -Infinity
+  #frozenAt: FrozenAt | null = null
+
+  /**
+   * @param now          Unix milliseconds
+   * @param workingSince when the oldest request of ours was sent there that has not ended; null for none.
+   *                     An engine that froze while idle never says that it has work.
+   */
+  see(gauges: Gauges, now: number, workingSince: number | null): Motion {
+    const last = this.#last
+    // Work that has come since the last reading has its time from now on.
+    const alike = last !== null && isAlike(last, gauges) && (busy(last) || !busy(gauges))
+    if (this.#frozenAt) {
+      if (isAlike(this.#frozenAt, gauges)) return busy(gauges) ? 'frozen' : 'moving'
+      this.#frozenAt = null
+    }
+    // A clock that was put back must not make it wait for longer than once.
+    if (!alike || now < this.#since) {
+      this.#last = figuresOf(gauges)
+      this.#since = now
+    }
+    if (gauges.generationTokens === null) return 'unknown'
+    if (last && isYounger(gauges, last)) return 'restarted'
+    const hasWork = busy(gauges) || (workingSince !== null && workingSince <= this.#since)
+    if (!alike || !hasWork || now - this.#since < STILL_MS) return 'moving'
+    const believed = now < this.#believedUntil && this.#believedUntil - now <= BELIEVED_MS
+    return believed ? 'moving' : 'still'
+  }
+
+  /** Whether anything has moved since the last reading. */
+  hasMoved(gauges: Gauges): boolean {
+    return this.#last !== null && !isAlike(this.#last, gauges)
+  }
+
+  /** It answered after all: not asked again at once. */
+  acquit(now: number): void {
+    this.#believedUntil = now + BELIEVED_MS
+    this.#last = null
+  }
+
+  convict(): void {
+    this.#frozenAt = this.#last
+  }
+
+  get frozenAt(): FrozenAt | null {
+    return this.#frozenAt
+  }
+
+  restore(frozenAt: FrozenAt): void {
+    this.#frozenAt = frozenAt
+  }
+}
+
+const busy = ({ running, waiting }: Figures): boolean => (running ?? 0) + (waiting ?? 0) > 0
+
+/** Requests coming and going are no progress: an engine may die with its front still counting them. */
+const isAlike = (a: Figures, b: Figures): boolean =>
+  a.generationTokens === b.generationTokens &&
+  a.promptTokens === b.promptTokens &&
+  a.iterations === b.iterations &&
+  a.kvUse === b.kvUse
+
+const isLess = (a: number | null, b: number | null): boolean => a !== null && b !== null && a < b
+
+const isYounger = (now: Figures, before: Figures): boolean =>
+  isLess(now.generationTokens, before.generationTokens) ||
+  isLess(now.promptTokens, before.promptTokens)
+
+const figuresOf = ({
+  running,
+  waiting,
+  kvUse,
+  generationTokens,
+  promptTokens,
+  iterations,
+}: Gauges): Figures => ({ running, waiting, kvUse, generationTokens, promptTokens, iterations })

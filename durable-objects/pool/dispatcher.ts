@@ -1,0 +1,243 @@
+import type { PoolConfig } from '../fleet/snapshot.ts'
+import type { Choice, Verdict } from '../scheduling/picker.ts'
+import { Chooser, expectedHitTokens, type Wish } from './chooser.ts'
+import type { Demand, Holding, ServiceClass, Work } from './contract.ts'
+import { Ledger, type LeaseId, type Seat } from './ledger.ts'
+import { Queue, type Answer } from './queue.ts'
+import { Tally, type Told } from './tally.ts'
+import type { Vitals } from './vitals.ts'
+
+export interface DispatcherDeps {
+  /** Unix milliseconds. */
+  readonly now: () => number
+  /** In [0, 1). */
+  readonly random: () => number
+  readonly vitals: Vitals
+}
+
+export interface GrantedSeat {
+  readonly kind: 'granted'
+  readonly seat: Seat
+  readonly lease: LeaseId
+  /** The policy's name, or `last_resort`. */
+  readonly reason: string
+  readonly expectedHitTokens: number
+}
+
+/** What becomes of a request that asks for a slot. */
+export type Outcome =
+  | GrantedSeat
+  | { readonly kind: 'busy'; readonly retryAfterS: number }
+  | { readonly kind: 'none-ready' }
+  | { readonly kind: 'all-avoided' }
+
+export type Decision =
+  | Outcome
+  | { readonly kind: 'queued'; readonly ahead: number; readonly place: Place }
+
+/** A place in the queue, as its owner knows it. */
+export interface Place {
+  readonly outcome: Promise<Outcome>
+  /** Gives it up; without effect once there is an outcome. */
+  readonly leave: () => void
+}
+
+/** A request that waits, and what becomes of it. */
+interface Waiter {
+  readonly demand: Demand
+  readonly settle: (outcome: Outcome) => void
+}
+
+/** A choice and its reasons. */
+export interface Explained {
+  readonly choice: Choice
+  readonly verdicts: readonly Verdict[]
+  /** Tokens of the prompt that the one chosen probably has in its cache. */
+  readonly expectedHitTokens: number
+}
+
+/** Of a Worker of the release before, or of what is no text. */
+const NO_WORK: Work = {
+  tenant: '',
+  class: 'standard',
+  session: '',
+  address: '',
+  place: null,
+  promptTokens: 0,
+  outputTokens: null,
+  prefix: new Uint8Array(),
+}
+
+/** Of a configuration of the release before. */
+const DEFAULT_QUEUE = { max: 64, waitMs: 10_000 }
+
+const workOf = ({ work = NO_WORK }: Demand): Work => work
+
+/**
+ * Gives slots: asks the {@link Chooser} for an instance, writes the lease into the {@link Ledger}, lets
+ * wait who finds none free, and learns from every request that ends. Pure but for the clock and the
+ * chance it is given; the pool object is its shell.
+ */
+export class Dispatcher {
+  readonly ledger: Ledger
+  readonly chooser: Chooser
+  readonly tally: Tally
+  readonly queue = new Queue<Waiter>(DEFAULT_QUEUE)
+  readonly #now: () => number
+  readonly #vitals: Vitals
+
+  constructor({ now, random, vitals }: DispatcherDeps) {
+    this.#now = now
+    this.#vitals = vitals
+    this.ledger = new Ledger(now)
+    this.chooser = new Chooser({ ledger: this.ledger, vitals, random })
+    this.tally = new Tally(now)
+  }
+
+  /** Takes the fleet's word. Who waits may be served by what is new. */
+  configure(config: PoolConfig): void {
+    const before = Array.from(this.ledger.seats)
+    this.ledger.configure(config.instances)
+    for (const seat of before) {
+      const { instance } = seat.config
+      if (this.ledger.seat(instance) !== seat) this.chooser.forget(instance)
+    }
+    this.chooser.configure(config)
+    this.queue.configure(config.queue ?? DEFAULT_QUEUE)
+    this.serveQueue()
+  }
+
+  /** Takes a slot of the best instance, at once; or a place in the queue, where that is wanted. */
+  acquire(demand: Demand): Decision {
+    this.serveQueue() // a slot that time alone has opened is theirs who waited for it
+    const outcome = this.#grant(demand)
+    const waits = outcome.kind === 'busy' && demand.mayQueue === true
+    return waits ? this.#join(demand, outcome) : outcome
+  }
+
+  /** Gives a slot back, with how it went. Only the first time counts: dropping a settled lease is harmless. */
+  release(id: LeaseId, told: Told): void {
+    const returned = this.ledger.release(id)
+    if (!returned) return
+    const { seat, lease } = returned
+    const settlement = this.tally.settle(told, lease.expectedHitTokens)
+    seat.backlog.settle(id, settlement)
+    const { ending, way, detail } = settlement
+    this.#vitals.record(seat, { ending, pass: lease.pass, way, detail })
+    this.serveQueue()
+  }
+
+  reattach(holding: Holding): LeaseId | null {
+    return this.ledger.reattach(holding)
+  }
+
+  /** Ends leases whose request must be over by now (L05). */
+  sweep(): void {
+    for (const lease of this.ledger.overdue()) this.release(lease, { ending: 'lost' })
+  }
+
+  /** Serves who waits, in their order, as long as there is a slot for one of them. */
+  serveQueue(): void {
+    if (this.queue.size === 0) return
+    this.#expire()
+    this.queue.offer(({ demand, settle }): Answer => {
+      const outcome = this.#grant(demand)
+      // It may be full for this one alone: others have failed it, or have too short a context for it.
+      if (outcome.kind === 'busy') return this.#hasFreeSlot ? false : 'stop'
+      settle(outcome) // with nobody ready there is nothing to wait for: a fallback may do better
+      return true
+    })
+  }
+
+  /** What would be chosen, and why: for a request that is not sent. Nothing changes. */
+  explain(demand: Demand): Explained {
+    const wish = this.#wish(demand)
+    const verdicts: Verdict[] = []
+    const choice = this.chooser.choose(wish, verdicts)
+    const hitTokens = choice.kind === 'picked' ? expectedHitTokens(choice) : 0
+    return { choice, verdicts, expectedHitTokens: hitTokens }
+  }
+
+  #grant(demand: Demand): Outcome {
+    const wish = this.#wish(demand)
+    const choice = this.chooser.choose(wish)
+    if (choice.kind === 'none-ready' || choice.kind === 'all-avoided') return choice
+    const seat = choice.kind === 'picked' ? this.ledger.seat(choice.id) : undefined
+    if (choice.kind !== 'picked' || !seat) return this.#busy(wish.work.class)
+
+    const { request, remainingMs } = demand
+    const hitTokens = expectedHitTokens(choice)
+    const pass = this.#vitals.take(seat)
+    const holder = { request, remainingMs, expectedHitTokens: hitTokens, pass }
+    const lease = this.ledger.hold(seat, holder)
+    seat.backlog.grant(lease, {
+      promptTokens: wish.work.promptTokens,
+      hitTokens,
+      outputTokens: wish.outputTokens,
+    })
+    this.chooser.granted(choice, seat, wish)
+    this.tally.grant()
+    const reason = seat.config.lastResort ? 'last_resort' : this.chooser.policy
+    return { kind: 'granted', seat, lease, reason, expectedHitTokens: hitTokens }
+  }
+
+  get #hasFreeSlot(): boolean {
+    for (const seat of this.ledger.seats)
+      if (this.ledger.inFlight(seat) < seat.config.slots) return true
+    return false
+  }
+
+  /** @param refusal what is said where the queue has no room */
+  #join(demand: Demand, refusal: Outcome): Decision {
+    const { work, outputTokens } = this.#wish(demand)
+    const { promise: outcome, resolve: settle } = Promise.withResolvers<Outcome>()
+    const joined = this.queue.join({
+      tenant: work.tenant,
+      class: work.class,
+      tokens: work.promptTokens + outputTokens,
+      deadline: this.#now() + Math.min(demand.remainingMs, this.queue.waitMs),
+      item: { demand, settle },
+    })
+    if (joined.kind === 'full') {
+      this.tally.queue.full++
+      return refusal
+    }
+    this.tally.queue.joined++
+    if (joined.shed) {
+      this.tally.queue.shed++
+      this.#sendAway(joined.shed.item)
+    }
+    const leave = (): void => {
+      if (this.queue.leave(joined.entry)) settle(refusal)
+    }
+    return { kind: 'queued', ahead: joined.ahead, place: { outcome, leave } }
+  }
+
+  #expire(): void {
+    for (const waiter of this.queue.expire(this.#now())) {
+      this.tally.queue.expired++
+      this.#sendAway(waiter)
+    }
+  }
+
+  #sendAway({ demand, settle }: Waiter): void {
+    settle(this.#busy(workOf(demand).class))
+  }
+
+  #wish(demand: Demand): Wish {
+    const work = workOf(demand)
+    const { usualOutputTokens } = this.tally
+    // What may be asked for is seldom used up.
+    const each = Math.min(work.outputTokens ?? Infinity, usualOutputTokens)
+    return { work, avoid: demand.avoid, outputTokens: each * (work.answers ?? 1) }
+  }
+
+  #busy(serviceClass: ServiceClass): Outcome {
+    const retryAfterS = this.tally.throughput.retryAfterS({
+      queuedTokens: this.queue.tokensAhead(serviceClass),
+      waiting: this.queue.size,
+      inFlight: this.ledger.size,
+    })
+    return { kind: 'busy', retryAfterS }
+  }
+}

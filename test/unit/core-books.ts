@@ -1,0 +1,88 @@
+/** A dispatcher and its ledger behind one surface, with a clock, health and chance of the test's own. */
+import type { InstanceConfig, PolicyName } from '../../durable-objects/fleet/snapshot.ts'
+import { Dispatcher } from '../../durable-objects/pool/dispatcher.ts'
+import type { Tally } from '../../durable-objects/pool/tally.ts'
+import type { Vitals } from '../../durable-objects/pool/vitals.ts'
+import type { Ledger, Seat } from '../../durable-objects/pool/ledger.ts'
+import { poolConfig } from './core-builders.ts'
+
+export class Books {
+  readonly clock = { now: 1_000_000 }
+  /** Ids of instances that are not ready. */
+  readonly down = new Set<string>()
+  readonly dispatcher: Dispatcher
+  readonly #vitals: Partial<Vitals>
+
+  constructor(vitals: Partial<Vitals> = {}) {
+    this.#vitals = vitals
+    this.dispatcher = new Dispatcher({
+      now: () => this.clock.now,
+      random: () => 0.5,
+      vitals: {
+        state: (seat) => {
+          if (seat.draining) return 'draining'
+          return this.down.has(seat.config.instance) ? 'down' : 'ready'
+        },
+        ramp: () => 1,
+        errorRate: () => 0,
+        gauges: () => ({ running: null, waiting: null, kvUse: null }),
+        maxModelLen: () => null,
+        readAt: () => 0,
+        take: () => 1,
+        record: () => undefined,
+        ...this.#vitals,
+      },
+    })
+  }
+
+  configure(
+    instances: readonly InstanceConfig[],
+    policy: PolicyName = 'least_inflight',
+    more: Partial<Parameters<Dispatcher['configure']>[0]> = {},
+  ): void {
+    this.dispatcher.configure(poolConfig({ instances, policy, ...more }))
+  }
+
+  get acquire(): Dispatcher['acquire'] {
+    return this.dispatcher.acquire.bind(this.dispatcher)
+  }
+  get release(): Dispatcher['release'] {
+    return this.dispatcher.release.bind(this.dispatcher)
+  }
+  get reattach(): Dispatcher['reattach'] {
+    return this.dispatcher.reattach.bind(this.dispatcher)
+  }
+  sweep(): void {
+    this.dispatcher.sweep()
+  }
+  get ledger(): Ledger {
+    return this.dispatcher.ledger
+  }
+  everySeat(): Iterable<Seat> {
+    return this.ledger.everySeat()
+  }
+  inFlight(seat: Seat): number {
+    return this.ledger.inFlight(seat)
+  }
+  expectOwners(presumedOf: (seat: Seat) => number): void {
+    this.ledger.expectOwners(presumedOf)
+  }
+  get size(): number {
+    return this.ledger.size
+  }
+  get seats(): Iterable<Seat> {
+    return this.ledger.seats
+  }
+  get ended(): Tally['ended'] {
+    return this.dispatcher.tally.ended
+  }
+  get granted(): number {
+    return this.dispatcher.tally.granted
+  }
+  get policy(): string {
+    return this.dispatcher.chooser.policy
+  }
+  get tokens(): Tally['tokens'] {
+    return this.dispatcher.tally.tokens
+  }
+}

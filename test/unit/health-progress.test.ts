@@ -1,0 +1,67 @@
+import { describe, expect, it } from 'vitest'
+import { Progress, type Motion } from '../../durable-objects/health/progress.ts'
+import { NO_GAUGES, type Gauges } from '../../durable-objects/health/vllm-metrics.ts'
+
+const page = (running: number, generationTokens = 100): Gauges => ({
+  ...NO_GAUGES,
+  running,
+  waiting: 0,
+  kvUse: 0.5,
+  generationTokens,
+  promptTokens: 10,
+  iterations: 10,
+})
+
+/** What a course of readings says, each `[at, gauges]`, in seconds. */
+const course = (...readings: readonly (readonly [at: number, Gauges])[]): Motion[] => {
+  const progress = new Progress()
+  return readings.map(([at, gauges]) => progress.see(gauges, at * 1_000, null))
+}
+
+describe('Progress (L07)', () => {
+  it('gives an engine three seconds, however quick the rounds: a step may take one', () => {
+    const still = [0, 1, 2, 2.9, 3].map((at) => [at, page(1)] as const)
+    expect(course(...still)).toEqual(['moving', 'moving', 'moving', 'moving', 'still'])
+  })
+
+  it('counts from the moment that the work came', () => {
+    expect(course([0, page(0)], [60, page(1)], [62, page(1)], [65, page(1)])).toEqual([
+      'moving',
+      'moving',
+      'moving',
+      'still',
+    ])
+  })
+
+  it('takes requests that come and go for no progress', () => {
+    expect(course([0, page(3)], [5, page(2)])).toEqual(['moving', 'still'])
+  })
+
+  it('waits once more when the clock is put back, and no longer', () => {
+    const day = -86_400
+    expect(course([0, page(1)], [day, page(1)], [day + 5, page(1)])).toEqual([
+      'moving',
+      'moving',
+      'still',
+    ])
+  })
+
+  it('believes an engine that has answered for half a minute, by any clock', () => {
+    for (const from of [10, -86_400]) {
+      const progress = new Progress()
+      progress.see(page(1), 0, null)
+      progress.acquit(5_000)
+      const says = [0, 5, 10].map((after) => progress.see(page(1), (from + after) * 1_000, null))
+      expect(says.at(-1)).toBe(from > 0 ? 'moving' : 'still')
+      expect(progress.see(page(1), (from + 31) * 1_000, null)).toBe('still')
+    }
+  })
+
+  it('knows another process by counters that begin anew', () => {
+    expect(course([0, page(1, 100)], [5, page(1, 3)], [10, page(1, 9)])).toEqual([
+      'moving',
+      'restarted',
+      'moving',
+    ])
+  })
+})

@@ -1,0 +1,101 @@
+import { Hono } from 'hono'
+import {
+  CONTRACT_VERSION,
+  type Explanation,
+  type PoolRpc,
+} from '../../durable-objects/pool/contract.ts'
+import { blocksOf, tokensThrough } from '../../durable-objects/scheduling/blocks.ts'
+import { entrance } from '../entrance.ts'
+import { poolObject, type AppEnv } from '../env.ts'
+import { callOf } from '../ingress/call.ts'
+import { ENDPOINTS } from '../ingress/endpoints.ts'
+import { saltOf } from '../ingress/salt.ts'
+import { workFor } from '../ingress/work.ts'
+import { isObject, type Json } from '../json.ts'
+import { reach, Refusal } from '../refusal.ts'
+import { placeOf, type Entered } from '../routing/place.ts'
+import { resolveAll, type Route } from '../routing/resolve.ts'
+import { SCHEDULER } from './words.ts'
+
+export const explainRoutes = new Hono<AppEnv>()
+
+/** Of a request that lives for a minute; nothing is held for it. */
+const REMAINING_MS = 60_000
+
+/**
+ * Where a request would go, and why: `{"body": {…}}` is what the tenant would send, `path` where (chat
+ * when absent), `tenant` and `headers` who. Nothing is sent, and nothing changes.
+ */
+explainRoutes.post('/', async (c) => {
+  const { body, path, tenant, headers } = questionIn(await c.req.json().catch(() => null))
+  const endpoint = ENDPOINTS.find((one) => one.path === path)
+  if (!endpoint) {
+    throw new Refusal('invalid_value', `"path" must be one of the tenants' endpoints.`, {
+      param: 'path',
+    })
+  }
+  const call = callOf(body, JSON.stringify(body).length)
+  const { snapshot } = await entrance(c)
+  const asked = { prefix: '', model: call.model, cohort: `${tenant}\u0000${call.user ?? ''}` }
+  const salt = await saltOf(tenant, c.env.KEY_SIGNING_SECRET)
+  const asker = {
+    tenant,
+    class: 'standard',
+    headers,
+    place: placeOf(c.req.raw.cf as Entered | undefined),
+  } as const
+  const work = workFor(call.body, { path, salt, asker })
+
+  const explainRoute = async (route: Route) => {
+    const { prefix, ...told } = work(route)
+    const explanation = await reach(SCHEDULER, () =>
+      explain(poolObject(c.env, route.pool), route, { ...told, prefix }),
+    )
+    return {
+      model: route.model.name,
+      arm: route.arm.name,
+      pool: route.pool.pool,
+      fleet: route.fleet,
+      request: { ...told, hashedTokens: tokensThrough(blocksOf(prefix)) },
+      ...explanation,
+    }
+  }
+  const [first, ...fallbacks] = await Promise.all(resolveAll(snapshot, asked).map(explainRoute))
+  return c.json({ ...first, fallbacks })
+})
+
+const explain = (
+  pool: PoolRpc,
+  { fleet }: Route,
+  work: ReturnType<ReturnType<typeof workFor>>,
+): Promise<Explanation> =>
+  pool.explain({
+    contract: CONTRACT_VERSION,
+    fleet,
+    request: 'explain',
+    avoid: [],
+    remainingMs: REMAINING_MS,
+    work,
+  })
+
+interface Question {
+  readonly body: Json
+  readonly path: string
+  readonly tenant: string
+  readonly headers: Headers
+}
+
+/** @throws Refusal saying what is missing */
+function questionIn(asked: unknown): Question {
+  if (!isObject(asked)) throw wrong('body', 'Send a JSON object: {"body": {"model": …}}.')
+  const { body, path = '/v1/chat/completions', tenant = '', headers = {} } = asked
+  if (!isObject(body)) throw wrong('body', '"body" must be the request that a tenant would send.')
+  if (typeof path !== 'string') throw wrong('path', '"path" must be a string.')
+  if (typeof tenant !== 'string') throw wrong('tenant', '"tenant" must be a string.')
+  const isHeaders = isObject(headers) && Object.values(headers).every((v) => typeof v === 'string')
+  if (!isHeaders) throw wrong('headers', '"headers" must be an object of strings.')
+  return { body, path, tenant, headers: new Headers(headers as Record<string, string>) }
+}
+
+const wrong = (param: string, message: string): Refusal =>
+  new Refusal('invalid_value', message, { param })

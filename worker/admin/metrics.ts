@@ -1,0 +1,28 @@
+import { Hono } from 'hono'
+import type { AppEnv } from '../env.ts'
+import { exposition, type Metric, type Sample } from './exposition.ts'
+import { fleetNow, statusOf } from './pools.ts'
+import { metricsOf } from './pool-metrics.ts'
+import { operator } from './routes.ts'
+
+/** What every pool decides and sees, for Prometheus. Operators only. */
+export const metrics = new Hono<AppEnv>()
+
+metrics.get('/', operator, async (c) => {
+  const asked = Object.values((await fleetNow(c.env)).pools)
+  const answers = await Promise.allSettled(asked.map((pool) => statusOf(c.env, pool)))
+  const pools = answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []))
+  const reachable = answers.map(({ status }, i): Sample => {
+    return [{ pool: asked[i]?.pool ?? '' }, status === 'fulfilled' ? 1 : 0]
+  })
+  return c.body(exposition([...metricsOf(pools), up(reachable)]), 200, { 'content-type': TYPE })
+})
+
+const TYPE = 'text/plain; version=0.0.4; charset=utf-8'
+
+const up = (samples: readonly Sample[]): Metric => ({
+  name: 'penstock_pool_up',
+  type: 'gauge',
+  help: "Whether the pool's object answered.",
+  samples,
+})

@@ -1,0 +1,88 @@
+import type { ServiceClass, Work } from '../../durable-objects/pool/contract.ts'
+import { isObject, type Json } from '../json.ts'
+import { prefixHashes } from '../routing/prefix.ts'
+import type { Route } from '../routing/resolve.ts'
+import { numberIn, promptsIn } from './caps.ts'
+import { promptEstimate } from './estimate.ts'
+
+/** Who asks, as far as the choice of an instance is concerned. */
+export interface Asker {
+  readonly tenant: string
+  readonly class: ServiceClass
+  readonly headers: Headers
+  /** Location hint nearest to where the request came in. */
+  readonly place: string | null
+}
+
+/** Longer names of sessions are cut: they are a tenant's own words. */
+const MOST_CHARACTERS = 128
+
+/**
+ * What a pool needs to know of a request.
+ * @param promptTokens of the prompt, roughly
+ * @param prefix hashes of its blocks
+ */
+export function workOf(
+  body: Json,
+  { tenant, class: serviceClass, headers, place }: Asker,
+  { promptTokens, prefix }: { readonly promptTokens: number; readonly prefix: Uint8Array },
+): Work {
+  return {
+    tenant,
+    class: serviceClass,
+    session: `${tenant}\u0000${sessionOf(body, headers)}`,
+    address: headers.get('cf-connecting-ip') ?? '',
+    place,
+    promptTokens,
+    outputTokens: outputTokensOf(body),
+    answers: promptsIn(body) * (numberIn(body['n']) || 1),
+    prefix,
+  }
+}
+
+export interface WorkSource {
+  /** The endpoint's. */
+  readonly path: string
+  /** The tenant's, for vLLM's prefix cache. */
+  readonly salt: string
+  readonly asker: Asker
+}
+
+/** The work of a request in each pool; its blocks are hashed once for each, however often it is tried there. */
+export function workFor(
+  body: Json,
+  { path, salt, asker }: WorkSource,
+): (route: Pick<Route, 'pool'>) => Work {
+  const known = new Map<string, Work>()
+  return ({ pool: { pool, servedAs: model, mediaTokens } }) => {
+    const before = known.get(pool)
+    if (before) return before
+    const prefix = prefixHashes(body, { path, model, salt, ...(mediaTokens && { mediaTokens }) })
+    const promptTokens = promptEstimate(body, mediaTokens)
+    const work = workOf(body, asker, { promptTokens, prefix })
+    known.set(pool, work)
+    return work
+  }
+}
+
+/** What of a conversation stays the same from turn to turn; '' where nothing says. */
+function sessionOf(body: Json, headers: Headers): string {
+  const { metadata } = body
+  const names = [
+    headers.get('x-session-id'),
+    body['prompt_cache_key'],
+    body['user'],
+    body['safety_identifier'],
+    isObject(metadata) ? metadata['user_id'] : null,
+  ]
+  const named = names.find((name) => typeof name === 'string' && name !== '')
+  return typeof named === 'string' ? named.slice(0, MOST_CHARACTERS) : ''
+}
+
+/** Most tokens that one answer may have; null where the request leaves it open. */
+function outputTokensOf(body: Json): number | null {
+  const asked = numberIn(
+    body['max_completion_tokens'] ?? body['max_tokens'] ?? body['max_output_tokens'],
+  )
+  return Number.isFinite(asked) ? asked : null
+}
