@@ -102,8 +102,11 @@ export class Fitness<P extends Patient> {
   /** One round of looks. Resolves when all are back; rounds may overlap. */
   async look(): Promise<void> {
     this.#settle()
-    if (this.#health) await this.#rounds.make(this.#patients, this.#health)
-    this.#settle()
+    try {
+      if (this.#health) await this.#rounds.make(this.#patients, this.#health)
+    } finally {
+      this.#settle()
+    }
   }
 
   /** The condition of one instance: a live view, the same object for as long as the patient lives. */

@@ -8,9 +8,16 @@ export class Lanes {
     this.#count = count
   }
 
-  run(work: () => Promise<void>): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>()
-    this.#queue.push(() => work().finally(resolve))
+  /** @returns what the work yields, or how it fails: that is its caller's alone, and the lane goes on */
+  run<T>(work: () => Promise<T>): Promise<T> {
+    const { promise, resolve, reject } = Promise.withResolvers<T>()
+    this.#queue.push(async () => {
+      try {
+        resolve(await work())
+      } catch (cause) {
+        reject(cause)
+      }
+    })
     if (this.#busy < this.#count) void this.#drive()
     return promise
   }

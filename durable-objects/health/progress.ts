@@ -11,6 +11,8 @@ export type Motion =
   | 'moving'
   /** It has work and nothing moves. */
   | 'still'
+  /** Work of ours is there, but it says that it has none: a slow reader's, or it froze while idle. */
+  | 'idle'
   /** It was found frozen, and has not moved since. */
   | 'frozen'
   /** Its counters begin anew: another process answers. */
@@ -59,10 +61,18 @@ export class Progress {
     }
     if (gauges.generationTokens === null) return 'unknown'
     if (last && isYounger(gauges, last)) return 'restarted'
-    const hasWork = busy(gauges) || (workingSince !== null && workingSince <= this.#since)
-    if (!alike || !hasWork || now - this.#since < STILL_MS) return 'moving'
+    const since = busy(gauges) ? this.#since : this.#sinceOf(workingSince, now)
+    if (!alike || since === null || now - since < STILL_MS) return 'moving'
     const believed = now < this.#believedUntil && this.#believedUntil - now <= BELIEVED_MS
-    return believed ? 'moving' : 'still'
+    if (believed) return 'moving'
+    return busy(gauges) ? 'still' : 'idle'
+  }
+
+  /** Since when it should have moved, though it says that it has nothing to do; null where it need not. */
+  #sinceOf(workingSince: number | null, now: number): number | null {
+    if (workingSince === null) return null
+    // Work from before the clock was put back has been there all the time.
+    return workingSince > now ? this.#since : Math.max(this.#since, workingSince)
   }
 
   /** Whether anything has moved since the last reading. */
@@ -70,7 +80,7 @@ export class Progress {
     return this.#last !== null && !isAlike(this.#last, gauges)
   }
 
-  /** It answered after all: not asked again at once. */
+  /** It answered after all, or nobody could ask it: not asked again at once. */
   acquit(now: number): void {
     this.#believedUntil = now + BELIEVED_MS
     this.#last = null

@@ -1,4 +1,5 @@
 import type { HealthConfig, InstanceConfig } from '../fleet/snapshot.ts'
+import { inWords } from './call.ts'
 import { Chart, type Patient } from './chart.ts'
 import { Lanes } from './lanes.ts'
 import type { Look, Purpose } from './probe.ts'
@@ -18,9 +19,18 @@ const STALE_ROUNDS = 3
 
 const STANDSTILL = 'its engine has work and stands still'
 
+/** What one look makes of an instance. */
+interface Seen {
+  readonly reading: Reading
+  /** Another process answers. */
+  readonly restarted: boolean
+  /** Work of ours is there and it says it has none: it is to be asked, and is in service meanwhile. */
+  readonly idle: boolean
+}
+
 export interface RoundsDeps<P extends Patient> {
   readonly now: () => number
-  /** Looks at one instance; never rejects. */
+  /** Looks at one instance; one that rejects says nothing of it. */
   readonly look: (instance: InstanceConfig, purpose: Purpose) => Promise<Look>
   /** Called when an instance's state has changed, so that it can be remembered. */
   readonly onChange: (patient: P, before: HealthState) => void
@@ -54,7 +64,10 @@ export class Rounds<P extends Patient = Patient> {
     return chart
   }
 
-  /** One look at everyone whose turn it is and who is not waiting for one. Resolves when all are back. */
+  /**
+   * One look at everyone whose turn it is and who is not waiting for one. Settles when all are back.
+   * @throws what a callback threw, once nobody waits for it
+   */
   async make(patients: Iterable<P>, config: HealthConfig): Promise<void> {
     const looks: Promise<void>[] = []
     for (const patient of patients) {
@@ -69,6 +82,7 @@ export class Rounds<P extends Patient = Patient> {
       chart.lookedAt = now
       looks.push(this.#attend(patient, chart, config))
     }
+    await Promise.allSettled(looks)
     await Promise.all(looks)
   }
 
@@ -76,15 +90,16 @@ export class Rounds<P extends Patient = Patient> {
     const well = chart.health.state === 'ready' && chart.health.run === 0
     const lanes = well ? this.#wellLanes : this.#sickLanes
     try {
-      await lanes.run(() => this.#visit(patient, chart, config))
-      if (chart.health.state === 'suspect')
+      const idle = await lanes.run(() => this.#visit(patient, chart, config))
+      if (idle || chart.health.state === 'suspect')
         await this.#suspectLanes.run(() => this.#decide(patient, chart, config))
     } finally {
       chart.waiting = false
     }
   }
 
-  async #visit(patient: P, chart: Chart, config: HealthConfig): Promise<void> {
+  /** @returns whether it is to be asked, though nothing is held against it */
+  async #visit(patient: P, chart: Chart, config: HealthConfig): Promise<boolean> {
     const entrance = needsEntrance(chart.health)
     let seen = await this.#look(patient, chart, entrance ? 'entrance' : 'reading')
     if (seen.restarted) {
@@ -93,39 +108,53 @@ export class Rounds<P extends Patient = Patient> {
       if (!entrance) seen = await this.#look(patient, chart, 'entrance')
     }
     this.#become(patient, chart, seen.reading, config)
+    return seen.idle
   }
 
-  async #look(
-    patient: P,
-    chart: Chart,
-    purpose: Purpose,
-  ): Promise<{ readonly reading: Reading; readonly restarted: boolean }> {
-    const look = await this.#deps.look(patient.config, purpose)
-    const { gauges, listing } = look
+  async #look(patient: P, chart: Chart, purpose: Purpose): Promise<Seen> {
+    const { reading, gauges, listing } = await this.#ask(patient, purpose)
     if (listing) chart.listing = listing
-    const reading = this.#deps.weigh?.(patient, look) ?? look.reading
-    if (!gauges) return { reading, restarted: false }
+    if (!gauges) return { reading, restarted: false, idle: false }
 
     const now = this.#deps.now()
     chart.note(gauges, now)
     const workingSince = this.#deps.workingSince?.(patient) ?? null
     const motion = chart.progress.see(gauges, now, workingSince)
     const restarted = motion === 'restarted'
-    if (reading.kind !== 'well') return { reading, restarted }
-    if (motion === 'frozen') return { reading: { kind: 'unwell', reason: STANDSTILL }, restarted }
+    const verdict = (kind: 'unwell' | 'still'): Seen => ({
+      reading: { kind, reason: STANDSTILL },
+      restarted,
+      idle: false,
+    })
+    if (reading.kind === 'well' && motion === 'frozen') return verdict('unwell')
     // An entrance has just seen it work, or leads to a reading that will see it stand still.
-    if (motion === 'still' && purpose === 'reading')
-      return { reading: { kind: 'still', reason: STANDSTILL }, restarted }
-    return { reading, restarted }
+    const asks = reading.kind === 'well' && purpose === 'reading'
+    if (asks && motion === 'still') return verdict('still')
+    return { reading, restarted, idle: asks && motion === 'idle' }
+  }
+
+  /** Weighed already. A look that fails by itself says nothing of the instance. */
+  async #ask(patient: P, purpose: Purpose): Promise<Look> {
+    let look: Look
+    try {
+      look = await this.#deps.look(patient.config, purpose)
+    } catch (cause) {
+      const reading: Reading = { kind: 'unreached', reason: inWords(cause) }
+      return { reading, gauges: null, listing: null, way: null }
+    }
+    const { weigh } = this.#deps
+    return weigh ? { ...look, reading: weigh(patient, look) } : look
   }
 
   /** One small request decides about an engine that stands still (L07). */
   async #decide(patient: P, chart: Chart, config: HealthConfig): Promise<void> {
-    const look = await this.#deps.look(patient.config, 'suspicion')
-    const reading = this.#deps.weigh?.(patient, look) ?? look.reading
-    if (reading.kind === 'unreached') return // undecided: the next look sees it standing still again
+    const { reading, gauges } = await this.#ask(patient, 'suspicion')
     const now = this.#deps.now()
-    const { gauges } = look
+    if (reading.kind === 'unreached') {
+      // Undecided: a suspect's next look sees it standing still again, an idle one has time.
+      if (chart.health.state !== 'suspect') chart.progress.acquit(now)
+      return
+    }
     const moved = gauges !== null && chart.progress.hasMoved(gauges)
     if (reading.kind === 'well' || moved) {
       chart.progress.acquit(now)

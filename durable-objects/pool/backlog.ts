@@ -7,6 +7,7 @@
  * one token per `prefillMsPerToken`. *Answers* shrink side by side, by one token per `msPerToken` each,
  * from the moment when their own prompt is through, down to a floor: who is still there is not done.
  */
+import { PrefillPace, Recency } from '../scheduling/pace.ts'
 import type { Settlement } from './contract.ts'
 import { isCount } from './counts.ts'
 import { MovingRate, TokenRatio } from './moving-rate.ts'
@@ -25,8 +26,8 @@ interface Share {
   /** What the Worker said the whole prompt is. */
   readonly estimate: number
   readonly hits: number
-  /** Tokens of prompts in the virtual queue when it was granted, with its own. */
-  readonly queued: number
+  /** Unix milliseconds. */
+  readonly grantedAt: number
   /** Where the end of its prompt is in the virtual queue: tokens that went in since the beginning. */
   readonly end: number
   readonly output: number
@@ -34,17 +35,12 @@ interface Share {
   readonly decodesAt: number
 }
 
-/** Assumed while an instance has not settled anything: a mid-sized model on one GPU. */
-const UNMEASURED_PREFILL_MS = 0.2
-const UNMEASURED_DECODE_MS = 25
-
 /**
- * Even a short prompt costs a pass through the model, about as much as a prompt of so many tokens would:
- * below a GPU's balance of arithmetic to memory (some hundreds of operations a byte), reading the weights
- * is what takes the time (S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 2009). Without it, a pool
- * of short prompts would take its instances to be slow.
+ * Assumed while an instance has not settled anything. Prefill slower than any: a backlog that is thought
+ * to be done too early draws everything to one instance, one thought to be done too late harms nobody.
  */
-const PASS_TOKENS = 256
+const UNMEASURED_PREFILL_MS = 10
+const UNMEASURED_DECODE_MS = 25
 
 /** Tokens that a request which is still there has to come at least, or all it was expected to have. */
 const OUTPUT_FLOOR = 16
@@ -59,8 +55,10 @@ export class Backlog {
   readonly #now: () => number
   readonly #ratio: TokenRatio
   readonly #shares = new Map<number, Share>()
-  readonly #prefill = new MovingRate(UNMEASURED_PREFILL_MS)
-  readonly #decode = new MovingRate(UNMEASURED_DECODE_MS)
+  readonly #prefill = new PrefillPace()
+  readonly #prefilled = new Recency()
+  #decode = new MovingRate(UNMEASURED_DECODE_MS)
+  readonly #decoded = new Recency()
   /** Uncached prompt tokens of all live requests: no more than that can be ahead. */
   #uncached = 0
   /** Tokens that went into the virtual queue since it was last empty of requests, and those that came out. */
@@ -99,14 +97,16 @@ export class Backlog {
     return Math.max(this.#floor, this.#output - written)
   }
 
-  /** Milliseconds of prefill per uncached token of prompt, a moving average; null before the first. */
+  /** Milliseconds of prefill per uncached token of prompt, a moving average; null without one of late. */
   get prefillMsPerToken(): number | null {
-    return this.#prefill.value
+    const { msPerToken } = this.#prefill
+    return msPerToken !== null && this.#prefilled.isRecent(this.#now()) ? msPerToken : null
   }
 
-  /** Milliseconds between two tokens of one answer, a moving average; null before the first. */
+  /** Milliseconds between two tokens of one answer, a moving average; null without one of late. */
   get msPerToken(): number | null {
-    return this.#decode.value
+    const { value } = this.#decode
+    return value !== null && this.#decoded.isRecent(this.#now()) ? value : null
   }
 
   /** A request is sent there. O(1). */
@@ -121,7 +121,8 @@ export class Backlog {
     const queued = this.#entered - this.#left
     const output = tokensOf(outputTokens)
     const decodesAt = this.#leftAt + queued * this.#prefillMs
-    const share = { uncached, estimate, hits, queued, end: this.#entered, output, decodesAt }
+    const end = this.#entered
+    const share = { uncached, estimate, hits, end, grantedAt: this.#leftAt, output, decodesAt }
     this.#shares.set(lease, share)
     this.#output += output
     this.#floor += floorOf(share)
@@ -148,7 +149,7 @@ export class Backlog {
   }
 
   get #prefillMs(): number {
-    return this.#prefill.value ?? UNMEASURED_PREFILL_MS
+    return this.#prefill.msPerToken ?? UNMEASURED_PREFILL_MS
   }
 
   get #decodeMs(): number {
@@ -207,12 +208,19 @@ export class Backlog {
 
     const cached = isCount(cachedTokens) ? cachedTokens : share.hits * this.#ratio.value
     const own = prompt === null ? share.uncached : Math.max(0, prompt - cached)
-    const before = share.queued - share.uncached
-    this.#prefill.add(ttftMs, before + own + PASS_TOKENS)
+    const now = this.#leftAt
+    if (!this.#prefilled.isRecent(now)) this.#prefill.forget()
+    this.#prefill.learn(share.grantedAt, ttftMs, own)
+    this.#prefilled.mark(now)
 
     if (!trusted || !isCount(completionTokens) || completionTokens < 2) return
-    if (isCount(durationMs) && durationMs > ttftMs)
-      this.#decode.add(durationMs - ttftMs, completionTokens - 1)
+    if (!isCount(durationMs) || durationMs <= ttftMs) return
+    if (!this.#decoded.isRecent(now)) {
+      // Bounded by what was known, so that a slow engine is not taken for less so.
+      this.#decode = new MovingRate(Math.max(UNMEASURED_DECODE_MS, this.#decode.value ?? 0))
+    }
+    this.#decode.add(durationMs - ttftMs, completionTokens - 1)
+    this.#decoded.mark(now)
   }
 
   #clear(): void {

@@ -1,6 +1,7 @@
 import type { PoolConfig } from '../fleet/snapshot.ts'
 import { AFFINITY_CAPACITY, AffinityIndex } from '../scheduling/affinity.ts'
 import { blocksOf, tokensThrough } from '../scheduling/blocks.ts'
+import { heldTokens } from '../scheduling/held.ts'
 import { decide, type Choice, type Verdict } from '../scheduling/picker.ts'
 import { keepsTurns, policyOf } from '../scheduling/policies.ts'
 import { Turns } from '../scheduling/turns.ts'
@@ -57,6 +58,22 @@ export class Chooser {
     this.#policy = policyOf({ policy, scorers })
   }
 
+  /** Whether anybody at all could be given one more request: ready, and with a slot. */
+  get hasRoom(): boolean {
+    const { ledger, vitals } = this.#deps
+    for (const seat of ledger.seats) {
+      const slots = Math.max(1, Math.ceil(seat.config.slots * vitals.ramp(seat)))
+      if (vitals.state(seat) === 'ready' && ledger.inFlight(seat) < slots) return true
+    }
+    return false
+  }
+
+  get anySuspect(): boolean {
+    const { ledger, vitals } = this.#deps
+    for (const seat of ledger.seats) if (vitals.state(seat) === 'suspect') return true
+    return false
+  }
+
   /** @param trace gets every candidate's verdict */
   choose(wish: Wish, trace?: Verdict[]): Choice {
     const held = this.#heldTokens(wish.work)
@@ -108,13 +125,14 @@ export class Chooser {
       seat.sentSince = 0
     }
     const { running, waiting, kvUse } = vitals.gauges(seat)
+    const inFlight = ledger.inFlight(seat)
     return {
       id: config.instance,
       state: vitals.state(seat),
       slots: config.slots,
       weight: config.weight,
       ramp: vitals.ramp(seat),
-      inFlight: ledger.inFlight(seat),
+      inFlight,
       lastTurn,
       credit: this.#turns.credit(config.instance),
       // A configuration of the release before does not say.
@@ -125,7 +143,8 @@ export class Chooser {
       outputTokensAhead: backlog.outputTokensAhead,
       prefixTokens: held.get(config.instance) ?? 0,
       running,
-      waiting: waiting === null ? null : waiting + seat.sentSince,
+      // What was sent since the reading, as far as it has not ended; a burst would else go to one place.
+      waiting: waiting === null ? null : waiting + Math.min(seat.sentSince, inFlight),
       kvUse,
       prefillMsPerToken: backlog.prefillMsPerToken,
       msPerToken: backlog.msPerToken,
@@ -135,10 +154,6 @@ export class Chooser {
 
   #heldTokens({ prefix, promptTokens }: Work): ReadonlyMap<string, number> {
     if (prefix.byteLength === 0) return NO_MATCH
-    const tokens = new Map<string, number>()
-    // Blocks are cut by bytes, the estimate goes by characters: Chinese has more of the former.
-    for (const [instance, blocks] of this.affinity.match(prefix))
-      tokens.set(instance, Math.min(promptTokens, tokensThrough(blocks)))
-    return tokens
+    return heldTokens(this.affinity.match(prefix), promptTokens)
   }
 }

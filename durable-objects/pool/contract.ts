@@ -64,6 +64,8 @@ export interface Holding {
   readonly fleet: number
   readonly request: string
   readonly instance: string
+  /** Where that instance was reached; absent from a Worker of the release before. */
+  readonly base?: string
   readonly remainingMs: number
 }
 
@@ -90,13 +92,18 @@ export interface Settlement {
   readonly way?: 'open' | 'fault'
   /** For the way's reason: `530`. */
   readonly detail?: string
+  /**
+   * It was we who ended it: the request's own time was up while the answer still came, or the instance
+   * had been given up already. It says nothing about the instance.
+   */
+  readonly blameless?: boolean
 }
 
 /** The right to one slot of one instance. Dropping it (dispose) gives the slot back as `lost`. */
 export interface LeaseRpc {
   /**
    * Pending while all is well. Resolves when the instance is taken out of service and waiting on would
-   * be in vain; rejects when the object was reset.
+   * be in vain, or when the lease was given back; rejects when the object was reset.
    */
   wait(): Promise<void>
   release(settlement: Settlement): void | Promise<void>

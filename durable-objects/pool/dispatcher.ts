@@ -30,6 +30,8 @@ export type Outcome =
   | { readonly kind: 'busy'; readonly retryAfterS: number }
   | { readonly kind: 'none-ready' }
   | { readonly kind: 'all-avoided' }
+  /** The pool serves another model than when it began to wait. */
+  | { readonly kind: 'stale'; readonly version: number }
 
 export type Decision =
   | Outcome
@@ -40,6 +42,8 @@ export interface Place {
   readonly outcome: Promise<Outcome>
   /** Gives it up; without effect once there is an outcome. */
   readonly leave: () => void
+  /** Gives a slot back that was granted, where nobody will take it. */
+  readonly giveBack: () => void
 }
 
 /** A request that waits, and what becomes of it. */
@@ -85,6 +89,7 @@ export class Dispatcher {
   readonly queue = new Queue<Waiter>(DEFAULT_QUEUE)
   readonly #now: () => number
   readonly #vitals: Vitals
+  #servedAs: string | null = null
 
   constructor({ now, random, vitals }: DispatcherDeps) {
     this.#now = now
@@ -104,6 +109,9 @@ export class Dispatcher {
     }
     this.chooser.configure(config)
     this.queue.configure(config.queue ?? DEFAULT_QUEUE)
+    if (this.#servedAs !== null && this.#servedAs !== config.servedAs)
+      this.#sendBack(config.version)
+    this.#servedAs = config.servedAs
     this.serveQueue()
   }
 
@@ -122,7 +130,8 @@ export class Dispatcher {
     const { seat, lease } = returned
     const settlement = this.tally.settle(told, lease.expectedHitTokens)
     seat.backlog.settle(id, settlement)
-    const { ending, way, detail } = settlement
+    const { way, detail, blameless = false } = settlement
+    const ending = blameless ? 'lost' : settlement.ending
     this.#vitals.record(seat, { ending, pass: lease.pass, way, detail })
     this.serveQueue()
   }
@@ -143,8 +152,11 @@ export class Dispatcher {
     this.queue.offer(({ demand, settle }): Answer => {
       const outcome = this.#grant(demand)
       // It may be full for this one alone: others have failed it, or have too short a context for it.
-      if (outcome.kind === 'busy') return this.#hasFreeSlot ? false : 'stop'
-      settle(outcome) // with nobody ready there is nothing to wait for: a fallback may do better
+      if (outcome.kind === 'busy') return this.chooser.hasRoom ? false : 'stop'
+      // With nobody ready there is nothing to wait for, and a fallback may do better; but one that is only
+      // suspected is cleared or convicted within seconds.
+      if (outcome.kind === 'none-ready' && this.chooser.anySuspect) return 'stop'
+      settle(outcome)
       return true
     })
   }
@@ -181,12 +193,6 @@ export class Dispatcher {
     return { kind: 'granted', seat, lease, reason, expectedHitTokens: hitTokens }
   }
 
-  get #hasFreeSlot(): boolean {
-    for (const seat of this.ledger.seats)
-      if (this.ledger.inFlight(seat) < seat.config.slots) return true
-    return false
-  }
-
   /** @param refusal what is said where the queue has no room */
   #join(demand: Demand, refusal: Outcome): Decision {
     const { work, outputTokens } = this.#wish(demand)
@@ -210,7 +216,18 @@ export class Dispatcher {
     const leave = (): void => {
       if (this.queue.leave(joined.entry)) settle(refusal)
     }
-    return { kind: 'queued', ahead: joined.ahead, place: { outcome, leave } }
+    const giveBack = (): void => {
+      void outcome.then((it) => it.kind === 'granted' && this.release(it.lease, { ending: 'lost' }))
+    }
+    return { kind: 'queued', ahead: joined.ahead, place: { outcome, leave, giveBack } }
+  }
+
+  /** Who waits would ask for the model by its old name. */
+  #sendBack(version: number): void {
+    this.queue.offer(({ settle }) => {
+      settle({ kind: 'stale', version })
+      return true
+    })
   }
 
   #expire(): void {

@@ -72,6 +72,7 @@ export class Ledger {
   /** Seats whose instance has left the fleet or moved, until their last request ends. */
   readonly #leaving = new Set<Seat>()
   readonly #holders = new Map<LeaseId, Seat>()
+  readonly #byRequest = new Map<string, LeaseId>()
   /** Ids of instances that an operator wants empty. */
   #drained: ReadonlySet<string> = new Set()
   #nextLease: LeaseId = 1
@@ -132,14 +133,11 @@ export class Ledger {
   }
 
   /** Takes back what was held before a reset. Not refused for want of slots: it runs there already. */
-  reattach({ instance, request, remainingMs }: Holding): LeaseId | null {
+  reattach({ instance, base, request, remainingMs }: Holding): LeaseId | null {
     const seat = this.#seats.get(instance)
-    if (!seat) return null
-    // Held already, should the caller have been mistaken about the reset: one request is one slot.
-    for (const other of this.everySeat()) {
-      for (const [lease, held] of other.leases)
-        if (held.request === request) this.#drop(lease, other)
-    }
+    // The same name at another address is another process: what runs on the old one is none of its.
+    if (!seat || (base !== undefined && base !== seat.config.base)) return null
+    this.#forgetRequest(request)
     return this.#take(seat, { request, remainingMs }, true)
   }
 
@@ -161,16 +159,16 @@ export class Ledger {
     if (!seat || !lease) return null
     // It was among those the engine had at boot: one fewer of them is left.
     if (lease.reattached && seat.presumed > 0) seat.presumed--
-    this.#drop(id, seat)
+    this.#drop(id, lease, seat)
     return { seat, lease }
   }
 
-  /** Pending until the instance of this lease is given up; for ever, where that never happens. */
+  /** Pending until the instance of this lease is given up, or the lease is given back. */
   dismissal(id: LeaseId): Promise<void> {
     return new Promise((resolve) => {
       const lease = this.#holders.get(id)?.leases.get(id)
-      if (lease?.dismissed) resolve()
-      else if (lease) lease.tell = resolve
+      if (!lease || lease.dismissed) resolve()
+      else lease.tell = resolve
     })
   }
 
@@ -229,12 +227,25 @@ export class Ledger {
       tell: null,
     })
     this.#holders.set(id, seat)
+    this.#byRequest.set(request, id)
     return id
   }
 
-  #drop(id: LeaseId, seat: Seat): void {
+  /** Held already, should the caller have been mistaken about the reset: one request is one slot. */
+  #forgetRequest(request: string): void {
+    const id = this.#byRequest.get(request) ?? -1
+    const seat = this.#holders.get(id)
+    const lease = seat?.leases.get(id)
+    if (!seat || !lease) return
+    seat.backlog.settle(id, null)
+    this.#drop(id, lease, seat)
+  }
+
+  #drop(id: LeaseId, { request, tell }: Lease, seat: Seat): void {
     this.#holders.delete(id)
+    if (this.#byRequest.get(request) === id) this.#byRequest.delete(request)
     seat.leases.delete(id)
+    tell?.() // whoever waits for its dismissal has nothing more to wait for
     if (seat.leases.size === 0) this.#leaving.delete(seat)
   }
 

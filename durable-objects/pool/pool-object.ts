@@ -183,12 +183,15 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
 
   /** One round of looks; what it has found may be news for those who wait. */
   async #round(): Promise<void> {
-    await this.#fitness.look()
-    for (const seat of this.#dispatcher.ledger.seats) {
-      const { kvTokens } = this.#fitness.ward(seat).gauges
-      this.#dispatcher.chooser.affinity.limit(seat.config.instance, kvTokens)
+    try {
+      await this.#fitness.look()
+    } finally {
+      for (const seat of this.#dispatcher.ledger.seats) {
+        const { kvTokens } = this.#fitness.ward(seat).gauges
+        this.#dispatcher.chooser.affinity.limit(seat.config.instance, kvTokens)
+      }
+      this.#dispatcher.serveQueue()
     }
-    this.#dispatcher.serveQueue()
   }
 
   /**
@@ -261,7 +264,6 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
     const { ledger } = this.#dispatcher
     ledger.drain(this.#keepsake.drained)
     const before = new Set(ledger.seats)
-    // Health first: a seat that is new has none yet, and who waits is served by what is configured.
     this.#dispatcher.configure(this.#config)
     this.#fitness.configure(ledger.seats, this.#config)
     const { affinity } = this.#dispatcher.chooser
@@ -291,6 +293,7 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
         return { kind: 'none-ready', why: whyNotReady(this.#dispatcher.ledger, this.#fitness) }
       case 'busy':
       case 'all-avoided':
+      case 'stale':
         return outcome
     }
   }

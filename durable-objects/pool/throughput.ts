@@ -87,6 +87,14 @@ const LOG_GROWTH = Math.log(GROWTH)
 /** Enough for answers of a million tokens. */
 const BUCKETS = Math.ceil(Math.log(1_000_000) / LOG_GROWTH) + 1
 
+/**
+ * The least that is taken for a usual answer, in tokens. What an answer may cost is reckoned by it, for all
+ * tenants of a pool: without a floor, one tenant's thousands of one-token answers would make everybody's
+ * long ones look as if they were nearly free. A pool whose answers are all shorter loses nothing: each of
+ * its requests is taken for the same.
+ */
+const LEAST_USUAL = 64
+
 /** Once so many have been counted, all count half: what is known is a matter of the last few hundred. */
 const FULL = 1000
 
@@ -110,7 +118,10 @@ export class OutputLengths {
     this.#p90 = null
   }
 
-  /** Nine answers in ten are no longer than this, in tokens, give or take 5 %. Null while there are none. */
+  /**
+   * Nine answers in ten are no longer than this, in tokens, give or take 5 %, and at least
+   * {@link LEAST_USUAL}. Null while there are none.
+   */
   get p90(): number | null {
     if (this.#count === 0) return null
     this.#p90 ??= this.#quantile(0.9)
@@ -126,7 +137,7 @@ export class OutputLengths {
       bucket++
     }
     // The bucket's middle, as a ratio: as far from its upper end as from its lower.
-    return Math.max(1, Math.round(GROWTH ** (bucket + 0.5)))
+    return Math.max(LEAST_USUAL, Math.round(GROWTH ** (bucket + 0.5)))
   }
 
   #halve(): void {

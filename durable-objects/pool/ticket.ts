@@ -9,6 +9,7 @@ import type { Outcome, Place } from './dispatcher.ts'
 export class Ticket extends RpcTarget implements TicketRpc {
   readonly #place: Place
   readonly #answer: (outcome: Outcome) => Acquired
+  #taken = false
 
   /** @param answer makes the lease of a slot that was granted */
   constructor(place: Place, answer: (outcome: Outcome) => Acquired) {
@@ -19,11 +20,14 @@ export class Ticket extends RpcTarget implements TicketRpc {
 
   /** A lease that nobody is left to receive is disposed by the runtime, and its slot is free again. */
   async wait(): Promise<Acquired> {
+    this.#taken = true
     return this.#answer(await this.#place.outcome)
   }
 
   leave(): void {
     this.#place.leave()
+    // Granted, and nobody has asked what came of it: nobody will.
+    if (!this.#taken) this.#place.giveBack()
   }
 
   [Symbol.dispose](): void {

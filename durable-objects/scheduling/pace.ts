@@ -1,4 +1,4 @@
-/** How fast one engine prefills, whatever waits before it. */
+/** How fast one engine prefills, whatever waits before it, and for how long a pace is believed. */
 
 /** Ends of prefills that are remembered: more than are ever under way at once for long. */
 const ENDS = 32
@@ -16,6 +16,25 @@ const KEPT = 0.9
 const SURPRISE = 4
 const PRESUMED_MS = 0.2
 
+/** Who was slow once gets nothing to show that it is well again, so nobody's pace holds for longer; ms. */
+const BELIEVED_MS = 60_000
+
+/** Whether a pace has been measured of late. */
+export class Recency {
+  #at = -Infinity
+
+  /** @param now Unix milliseconds, like all of them here */
+  mark(now: number): void {
+    this.#at = now
+  }
+
+  /** False before the first {@link mark}. A clock that was put back makes it last no longer than once more. */
+  isRecent(now: number): boolean {
+    if (now < this.#at) this.#at = now
+    return now - this.#at < BELIEVED_MS
+  }
+}
+
 /**
  * Milliseconds of prefill per uncached prompt token.
  *
@@ -32,10 +51,19 @@ export class PrefillPace {
   #samples = 0
   #ms = 0
   #tokens = 0
+  #presumed = PRESUMED_MS
 
-  /** Null before anything was measured. */
+  /** Null before anything was measured; never zero. */
   get msPerToken(): number | null {
-    return this.#tokens > 0 ? this.#ms / this.#tokens : null
+    const pace = this.#ms / this.#tokens
+    return pace > 0 ? pace : null
+  }
+
+  /** The next sample counts alone. What was known bounds it, so that a slow engine is not taken for less so. */
+  forget(): void {
+    this.#presumed = Math.max(PRESUMED_MS, this.msPerToken ?? 0)
+    this.#ms = 0
+    this.#tokens = 0
   }
 
   /**
@@ -51,7 +79,7 @@ export class PrefillPace {
     for (const other of this.#ends) if (other < end && other > began) began = other
     this.#ends[this.#samples++ % ENDS] = end
     const tokens = uncachedTokens + (began === sentAt ? PASS_TOKENS : 1)
-    const most = (this.msPerToken ?? PRESUMED_MS) * tokens * SURPRISE
+    const most = (this.msPerToken ?? this.#presumed) * tokens * SURPRISE
     this.#ms = this.#ms * KEPT + Math.min(most, end - began)
     this.#tokens = this.#tokens * KEPT + tokens
   }

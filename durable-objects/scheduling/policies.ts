@@ -65,10 +65,10 @@ export const POLICIES: Readonly<Record<PolicyName, Policy>> = {
       [soonest, 1],
       [fewTokens, 1],
       [warmPrefix, 0.3],
-      [idleGpu, 0.5],
+      [idleGpu, 0.25],
       [fewInFlight, 0.3],
       [uncrowded, 1],
-      [fewErrors, 10],
+      [fewErrors, 20],
     ],
   },
 }
@@ -86,7 +86,8 @@ const SCORERS: Readonly<Record<ScorerName, Scorer>> = {
 
 /** The policy a pool names, or the one that its own scorers and weights make up. */
 export function policyOf({ policy, scorers }: Pick<PoolConfig, 'policy' | 'scorers'>): Policy {
-  if (!scorers) return POLICIES[policy]
+  // A name that only a newer release knows; this one is asked to go on with its configuration.
+  if (!scorers) return Object.hasOwn(POLICIES, policy) ? POLICIES[policy] : POLICIES.adaptive
   const named = Object.entries(scorers).filter(([name]) => Object.hasOwn(SCORERS, name))
   return {
     name: 'scorers',

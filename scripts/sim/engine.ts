@@ -9,7 +9,7 @@
 import { interTokenMs, prefillMs, type CostProfile } from './cost-model.ts'
 import { DueQueue } from './due-queue.ts'
 import { EngineStats } from './engine-stats.ts'
-import { blockHashes, KvCache } from './kv-cache.ts'
+import { BLOCK_TOKENS, blockHashes, KvCache } from './kv-cache.ts'
 import type { Sequence, SequenceSpec } from './sequence.ts'
 
 export interface EngineOptions {
@@ -51,6 +51,20 @@ export class Engine {
 
   get waiting(): number {
     return this.#waiting.size
+  }
+
+  /**
+   * Share of KV blocks in use, as a real server's gauge says it: a prompt's blocks are taken up as it is
+   * read, chunk by chunk, while the reservation here is made at once.
+   * @param now simulated milliseconds
+   */
+  kvUsageAt(now: number): number {
+    let unread = 0
+    for (const { workFrom, workTo, spec, cachedTokens } of this.#prefill) {
+      const left = workTo > workFrom ? (workTo - now) / (workTo - workFrom) : 0
+      unread += Math.min(1, Math.max(0, left)) * (spec.prompt.length - cachedTokens)
+    }
+    return Math.max(0, this.kv.usage - unread / BLOCK_TOKENS / this.kv.blocks)
   }
 
   /** Simulated milliseconds at which something is next due; null while there is nothing to do. */

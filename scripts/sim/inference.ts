@@ -201,8 +201,12 @@ function said(
 function orca({ sim, request }: Exchange): (readonly [string, string])[] {
   const format = header(request, 'endpoint-load-metrics-format')?.toUpperCase()
   if (format !== 'TEXT' && format !== 'JSON') return []
-  const { engine } = sim.driver
-  const metrics = { kv_cache_usage_perc: engine.kv.usage, num_requests_waiting: engine.waiting }
+  const { driver } = sim
+  const { engine } = driver
+  const metrics = {
+    kv_cache_usage_perc: engine.kvUsageAt(driver.now()),
+    num_requests_waiting: engine.waiting,
+  }
   const value =
     format === 'JSON'
       ? `JSON ${JSON.stringify({ named_metrics: metrics })}`

@@ -7,6 +7,8 @@ import { BLOCK_TOKENS } from './kv-cache.ts'
 
 export interface MetricsInput {
   readonly engine: Engine
+  /** Simulated milliseconds. */
+  readonly now: number
   readonly http: HttpStats
   readonly model: string
   /** Unix milliseconds. */
@@ -40,7 +42,7 @@ function processPart(page: Page, { startedAt }: MetricsInput): void {
   page.gauge('process_max_fds', [[{}, 20_000]])
 }
 
-function enginePart(page: Page, { engine, model }: MetricsInput): void {
+function enginePart(page: Page, { engine, model, now }: MetricsInput): void {
   const { stats } = engine
   const own: Labels = { engine: '0', model_name: model }
   const by = (label: string, values: Readonly<Record<string, number>>): [Labels, number][] =>
@@ -55,7 +57,7 @@ function enginePart(page: Page, { engine, model }: MetricsInput): void {
   page.gauge('vllm:num_requests_waiting_by_reason', reasons)
   const sleep = { awake: 1, weights_offloaded: 0, discard_all: 0 }
   page.gauge('vllm:engine_sleep_state', by('sleep_state', sleep))
-  page.gauge('vllm:kv_cache_usage_perc', [[own, engine.kv.usage]])
+  page.gauge('vllm:kv_cache_usage_perc', [[own, engine.kvUsageAt(now)]])
   page.counter('vllm:prefix_cache_queries', [[own, stats.prefixQueries]])
   page.counter('vllm:prefix_cache_hits', [[own, stats.prefixHits]])
   page.counter('vllm:external_prefix_cache_queries', [[own, 0]])

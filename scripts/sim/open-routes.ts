@@ -9,6 +9,7 @@ export const currentMetrics = (sim: SimContext): string =>
   sim.frozenPage ??
   metricsPage({
     engine: sim.driver.engine,
+    now: sim.driver.now(),
     http: sim.http,
     model: sim.names[0] ?? '',
     startedAt: sim.startedAt,

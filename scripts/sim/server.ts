@@ -224,7 +224,7 @@ export async function startSim(options: SimOptions): Promise<Sim> {
       running: engine.running,
       waiting: engine.waiting,
       inFlight: active.size + sessions.size,
-      kvUsage: engine.kv.usage,
+      kvUsage: engine.kvUsageAt(driver.now()),
       promptTokens: engine.stats.promptTokens,
       generationTokens: engine.stats.generationTokens,
       prefixQueries: engine.stats.prefixQueries,

@@ -239,3 +239,49 @@ describe('the time to the first content', () => {
     },
   )
 })
+
+describe('a request whose own time is up', () => {
+  const patience = { totalMs: 400, idleMs: 300, firstByteMs: 300 }
+  /** Says something every 30 ms, for as long as it is listened to. */
+  const flowing: Answers = ({ signal }) => {
+    const body = bodyOf(sse(chunk({ content: 'x' })))
+    const flow = setInterval(() => body.push(sse(chunk({ content: 'y' }))), 30)
+    signal?.addEventListener('abort', () => {
+      clearInterval(flow)
+      body.fail(new Error('aborted'))
+    })
+    return eventStream(body.stream)
+  }
+
+  it.each([true, false])(
+    'is no fault of an instance that still spoke (stream %s)',
+    async (stream) => {
+      const seen = worldOf({
+        body: { stream },
+        route: { attempts: 1 },
+        instances: { a: flowing },
+        timeouts: patience,
+      })
+      await respond(seen.order, seen.deps)
+        .then((response) => response.text())
+        .catch(() => undefined)
+      await seen.over()
+      expect(seen.released).toMatchObject([{ ending: 'timed-out', blameless: true }])
+    },
+  )
+
+  it('is the fault of one that had fallen silent', async () => {
+    const silent: Answers = ({ signal }) =>
+      new Promise((_resolve, reject) => {
+        signal?.addEventListener('abort', () => reject(new DOMException('aborted', 'AbortError')))
+      })
+    const seen = worldOf({
+      route: { attempts: 1 },
+      instances: { a: silent },
+      timeouts: { ...patience, firstByteMs: 100 },
+    })
+    await respond(seen.order, seen.deps).catch(() => undefined)
+    await seen.over()
+    expect(seen.released).toMatchObject([{ ending: 'timed-out', blameless: false }])
+  })
+})

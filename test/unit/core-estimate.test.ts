@@ -14,7 +14,9 @@ describe('the estimate of a prompt (L30)', () => {
     { body: { messages: [{ content: HUNDRED }] }, why: 'a message' },
     { body: { messages: [{ content: [{ text: HUNDRED }] }] }, why: 'a message in parts' },
     { body: { system: HUNDRED, instructions: '' }, why: 'what is said before' },
-    { body: { tools: [{ description: HUNDRED }] }, why: 'a tool' },
+    { body: { tools: [HUNDRED] }, why: 'a tool' },
+    { body: { text_1: HUNDRED.slice(200), text_2: HUNDRED.slice(200) }, why: 'a score' },
+    { body: { query: { content: [{ text: HUNDRED }] } }, why: 'a query in parts' },
     { body: { prompt: `data: ${HUNDRED.slice(6)}` }, why: 'a text that begins like a data URL' },
   ])('is about a token for four characters: $why', ({ body }) => {
     expect(promptEstimate(body)).toBe(100)
@@ -24,8 +26,37 @@ describe('the estimate of a prompt (L30)', () => {
     { part: { image_url: { url: `data:image/png;base64,${HUNDRED}` } }, why: 'a picture' },
     { part: { input_audio: { data: HUNDRED, format: '' } }, why: 'sound' },
     { part: { source: { type: '', media_type: '', data: HUNDRED } }, why: "Anthropic's picture" },
+    { part: { image_url: `data:image/png;base64,${HUNDRED}` }, why: "the Responses API's" },
+    { part: { content: [{ source: { data: HUNDRED } }] }, why: "a picture in a tool's result" },
   ])('does not count what is no text, however long its base64 is (L38): $why', ({ part }) => {
     expect(promptEstimate({ messages: [{ content: [part] }] })).toBe(0)
+  })
+
+  const hidden = `data:a/b;${HUNDRED}`
+  it.each([
+    { body: { prompt: hidden }, why: 'a prompt' },
+    { body: { input: [hidden] }, why: 'an input' },
+    { body: { messages: [{ content: hidden }] }, why: 'a message' },
+    { body: { messages: [{ content: [{ type: 'text', text: hidden }] }] }, why: 'a part' },
+    { body: { messages: [{ content: [hidden] }] }, why: 'a part that is a text' },
+    { body: { messages: [{ content: '', data: HUNDRED }] }, why: 'a field of a turn' },
+    { body: { messages: [{ image_url: { data: HUNDRED } }] }, why: 'a picture that is no part' },
+    { body: { tools: [{ data: HUNDRED }] }, why: 'a tool' },
+    { body: { tools: [{ content: [{ source: { data: HUNDRED } }] }] }, why: "a tool's picture" },
+    { body: { tools: [{ [HUNDRED]: {} }] }, why: "a tool's keys" },
+    {
+      body: {
+        messages: [{ content: [{ type: 'tool_use', input: { source: { data: HUNDRED } } }] }],
+      },
+      why: 'what a tool was called with',
+    },
+    {
+      body: { messages: [{ content: [{ source: { type: 'text', data: HUNDRED } }] }] },
+      why: "Anthropic's source that is text",
+    },
+  ])('takes no text for base64, wherever it hides: $why', ({ body }) => {
+    expect(promptEstimate(body)).toBeGreaterThanOrEqual(100)
+    expect(promptEstimate(body), 'but for a few words of JSON').toBeLessThan(115)
   })
 
   it.each([
@@ -74,6 +105,7 @@ describe('pictures and sound in a prompt (L38)', () => {
     const parts = [
       { type: 'input_audio', input_audio: { data, format: 'wav' } },
       { type: 'audio_url', audio_url: { url: `data:audio/wav;base64,${data}` } },
+      { audio_url: `data:audio/wav;base64,${data}` },
     ]
     for (const part of parts) {
       expect(tokensOf(part)).toBeGreaterThanOrEqual(tokens)
@@ -113,14 +145,17 @@ describe('pictures and sound in a prompt (L38)', () => {
 })
 
 it.each([
-  { content: [{ image_url: { url: 'x' } }], why: 'a part without a type' },
+  { turn: { content: [{ image_url: { url: 'x' } }] }, why: 'a part without a type' },
+  { turn: { output: [{ type: 'input_image', image_url: 'x' }] }, why: 'what a function gave' },
   {
-    content: [{ type: 'tool_result', content: [{ type: 'image', source: { data: 'AAAA' } }] }],
+    turn: {
+      content: [{ type: 'tool_result', content: [{ type: 'image', source: { data: 'AAAA' } }] }],
+    },
     why: "a tool's result",
   },
-])('a picture counts wherever it stands: $why', ({ content }) => {
+])('a picture counts wherever it stands: $why', ({ turn }) => {
   const media = { image: 1_000, audioSecond: 1 }
-  const tokens = promptEstimate({ messages: [{ role: 'user', content }] }, media)
+  const tokens = promptEstimate({ messages: [{ role: 'user', ...turn }] }, media)
   expect(tokens).toBeGreaterThanOrEqual(1_000)
   expect(tokens).toBeLessThan(1_010)
 })

@@ -132,7 +132,7 @@ function rounds(
     now: () => clock.now,
     onChange,
     onRestart,
-    workingSince: () => workingSince,
+    workingSince: () => (workingSince !== null && workingSince <= clock.now ? workingSince : null),
     look: (config, purpose) => {
       looks.push({ id: config.instance, purpose })
       if (answer) return Promise.resolve(answer(config, purpose))
@@ -234,6 +234,40 @@ describe('Rounds', () => {
     expect(made.chart(replacement).gauges(0, 15_000).running).toBeNull()
   })
 
+  it('survive looks that fail by themselves, which say nothing of the instances', async () => {
+    let broken = false
+    const world = rounds(() => (broken ? Promise.reject(new Error('no such secret')) : WELL))
+    const all = patients('a', 'b', 'c', 'd', 'e', 'f', 'g', 'h')
+    await world.rounds.make(all, CONFIG)
+    broken = true
+    for (let i = 0; i < 4; i++) await world.rounds.make([...all, patient('new')], CONFIG)
+    expect(new Set(all.map((one) => world.rounds.chart(one).health.state))).toEqual(
+      new Set(['ready']),
+    )
+    const strange = patient('strange')
+    await world.rounds.make([strange], CONFIG)
+    expect(world.rounds.chart(strange).health).toMatchObject({
+      state: 'starting',
+      reason: 'no such secret',
+    })
+    broken = false
+    await world.rounds.make([strange], CONFIG)
+    expect(world.rounds.chart(strange).health.state).toBe('ready')
+  })
+
+  it('look at the others and end before they tell that a change could not be remembered', async () => {
+    const world = rounds((_, purpose) => (purpose === 'entrance' ? WELL : unwell()))
+    world.onChange.mockImplementationOnce(() => {
+      throw new Error('storage')
+    })
+    const all = patients('a', 'b', 'c', 'd', 'e', 'f', 'g', 'h')
+    await expect(world.rounds.make(all, CONFIG)).rejects.toThrow('storage')
+    const ready = all.filter((one) => world.rounds.chart(one).health.state === 'ready')
+    expect(ready).toHaveLength(8)
+    await world.rounds.make(all, CONFIG)
+    expect(world.looks, 'nobody is left waiting').toHaveLength(16)
+  })
+
   it('look at a hosted service twice a minute at most, at the others each time', async () => {
     const { rounds: made, looks, clock } = rounds(() => WELL)
     const own = patient('own')
@@ -327,10 +361,12 @@ describe('a frozen engine (L07)', () => {
   it('is out as well when it froze while idle, and work of ours is there since', async () => {
     const a = patient('a')
     const world = rounds((_, purpose) => (purpose === 'suspicion' ? unwell() : WELL), {
-      workingSince: 7_000,
+      workingSince: 8_000,
     })
     await world.makeFor([a], 10_000)
     expect(world.rounds.chart(a).health.state, 'it has just come').toBe('ready')
+    await world.makeFor([a], 15_000)
+    expect(world.rounds.chart(a).health.state, 'it was idle for long before').toBe('down')
     const later = rounds((_, purpose) => (purpose === 'suspicion' ? unwell() : WELL), {
       workingSince: 0,
     })
@@ -338,6 +374,48 @@ describe('a frozen engine (L07)', () => {
     expect(later.rounds.chart(a).health.state).toBe('down')
     await later.makeFor([a], 20_000)
     expect(later.rounds.chart(a).health.state, 'its entrance has proven it').toBe('ready')
+  })
+
+  it('is asked for while idle, with work of ours there, twice a minute and in service (L08)', async () => {
+    const a = patient('a')
+    const states: string[] = []
+    const world = rounds(
+      (_, purpose) => {
+        if (purpose === 'suspicion') states.push(world.rounds.chart(a).health.state)
+        return purpose === 'suspicion' ? looked({ kind: 'well' }) : WELL
+      },
+      { workingSince: 1_000 },
+    )
+    await world.makeFor([a], 120_000)
+    expect(world.onChange, 'ready from the beginning').toHaveBeenCalledTimes(1)
+    expect(states.length).toBeGreaterThanOrEqual(3)
+    expect(states.length).toBeLessThanOrEqual(4)
+    expect(new Set(states)).toEqual(new Set(['ready']))
+  })
+
+  it('is caught by that question when it freezes later', async () => {
+    const a = patient('a')
+    const world = rounds(
+      (_, purpose) => (purpose !== 'reading' && world.clock.now >= 60_000 ? unwell() : WELL),
+      { workingSince: 1_000 },
+    )
+    await world.makeFor([a], 59_000)
+    expect(world.rounds.chart(a).health.state).toBe('ready')
+    await world.makeFor([a], 90_000)
+    expect(world.rounds.chart(a).health.state).toBe('down')
+  })
+
+  it('is not asked for again at once where nobody gets through to the idle one (L14)', async () => {
+    const a = patient('a')
+    const world = rounds(
+      (_, purpose) =>
+        purpose === 'suspicion' ? looked({ kind: 'unreached', reason: '530' }) : WELL,
+      { workingSince: 1_000 },
+    )
+    await world.makeFor([a], 60_000)
+    expect(world.rounds.chart(a).health.state).toBe('ready')
+    const asked = world.looks.filter(({ purpose }) => purpose === 'suspicion').length
+    expect(asked).toBe(2)
   })
 
   it.each([

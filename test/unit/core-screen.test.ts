@@ -218,6 +218,8 @@ describe('the limits', () => {
     { body: { prompt: [1, 2, 3] }, taken: true, why: 'one list of ids' },
     { body: { prompt: ['a', 'b'], n: 2 }, taken: false, why: 'two answers to each of two' },
     { body: { prompt: ['a'], n: 2 }, taken: true, why: 'two answers to one' },
+    { body: { prompt: ['a', 'b', 'c'], n: -1 }, taken: false, why: 'fewer than none to each' },
+    { body: { prompt: ['a', 'b', 'c'], n: 0.1 }, taken: false, why: 'a tenth of one to each' },
   ])('hold the answers of one request to n: $taken, $why', ({ body, taken }) => {
     if (taken) return expect(screened(OTHER, body, few).body).toEqual(body)
     const { code, body: said } = refusalOf(OTHER, body, few)

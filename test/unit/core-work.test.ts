@@ -97,16 +97,26 @@ describe('the most tokens that an answer may have, and how many there are', () =
     { body: { max_tokens: 50, prompt: ['a', 'b'], n: 2 }, tokens: 50, answers: 4, why: 'of both' },
     { body: { max_tokens: 50, prompt: [1, 2, 3] }, tokens: 50, why: 'where token ids are one' },
     { body: { max_tokens: 50, n: null }, tokens: 50, why: 'where n is null' },
+    { body: { max_tokens: 50, n: -1_000_000 }, tokens: 50, why: 'where n is below one' },
+    { body: { max_tokens: 50, n: 2.7 }, tokens: 50, answers: 2, why: 'where n is no whole number' },
+    { body: { max_tokens: 50, prompt: [] }, tokens: 50, why: 'where there is no prompt' },
+    { body: { max_tokens: 50, n: 1e300 }, tokens: 50, answers: 1024, why: 'of more than any pool' },
+    { body: { max_tokens: 50, n: 'Infinity' }, tokens: 50, answers: 1024, why: 'without end' },
   ])('are $tokens $why: $body', ({ body, tokens, answers = 1 }) => {
     expect(work(body)).toMatchObject({ outputTokens: tokens, answers })
   })
 
-  it.each([{}, { max_tokens: null }, { max_tokens: 'many' }, { max_tokens: {} }, { n: 4 }])(
-    'are not known of %j',
-    (body) => {
-      expect(work(body).outputTokens).toBeNull()
-    },
-  )
+  it.each([
+    {},
+    { max_tokens: null },
+    { max_tokens: 'many' },
+    { max_tokens: {} },
+    { n: 4 },
+    { max_tokens: -5 },
+    { max_tokens: '-Infinity' },
+  ])('are not known of %j', (body) => {
+    expect(work(body).outputTokens).toBeNull()
+  })
 })
 
 describe('the work in each pool', () => {

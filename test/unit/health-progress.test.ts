@@ -33,6 +33,32 @@ describe('Progress (L07)', () => {
     ])
   })
 
+  it('tells an engine that stands still from one that says it has nothing to do', () => {
+    for (const [running, says] of [
+      [1, 'still'],
+      [0, 'idle'],
+    ] as const) {
+      const progress = new Progress()
+      progress.see(page(running), 10_000, 5_000)
+      expect(progress.see(page(running), 15_000, 5_000)).toBe(says)
+    }
+  })
+
+  it('gives one with old work of ours three seconds as well after it has moved', () => {
+    const progress = new Progress()
+    const says = [0, 10, 12, 13].map((at) =>
+      progress.see(page(0, at < 10 ? 100 : 101), at * 1_000, -60_000),
+    )
+    expect(says).toEqual(['moving', 'moving', 'moving', 'idle'])
+  })
+
+  it('knows work of ours by any clock', () => {
+    const progress = new Progress()
+    const day = -86_400_000
+    const says = [0, day, day + 5_000].map((at) => progress.see(page(0), at, -1_000))
+    expect(says).toEqual(['moving', 'moving', 'idle'])
+  })
+
   it('takes requests that come and go for no progress', () => {
     expect(course([0, page(3)], [5, page(2)])).toEqual(['moving', 'still'])
   })

@@ -32,6 +32,14 @@ describe('the pace of prefill', () => {
     expect(pace).toBeLessThan(0.45)
   })
 
+  it('is not stuck at nothing after a first token that took no time', () => {
+    const pace = new PrefillPace()
+    pace.learn(0, 0, 500)
+    expect(pace.msPerToken).toBeNull()
+    pace.learn(1_000, 100, 500)
+    expect(pace.msPerToken!).toBeGreaterThan(0)
+  })
+
   it('is not carried off by one request that hung', () => {
     const pace = served(20, 5000)
     const before = pace.msPerToken!
@@ -47,7 +55,7 @@ describe('the pace of prefill', () => {
         const pace = new PrefillPace()
         for (const [sentAt, ttftMs, tokens] of told) pace.learn(sentAt, ttftMs, tokens)
         const { msPerToken } = pace
-        expect(msPerToken === null || msPerToken >= 0).toBe(true)
+        expect(msPerToken === null || msPerToken > 0).toBe(true)
       }),
     )
   })

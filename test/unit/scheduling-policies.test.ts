@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import type { PolicyName } from '../../durable-objects/fleet/snapshot.ts'
 import { random } from '../../scripts/sim/tokenizer.ts'
 import { decide } from '../../durable-objects/scheduling/picker.ts'
 import { keepsTurns, POLICIES, policyOf } from '../../durable-objects/scheduling/policies.ts'
@@ -266,4 +267,9 @@ describe('a pool’s own scorers', () => {
     const config = scorers === undefined ? {} : { scorers }
     expect(policyOf({ policy: 'tokens', ...config })).toBe(POLICIES.tokens)
   })
+})
+
+it('goes on with adaptive where only a newer release knows the policy', () => {
+  const policy = 'from-the-future' as unknown as PolicyName
+  expect(policyOf({ policy })).toBe(POLICIES.adaptive)
 })

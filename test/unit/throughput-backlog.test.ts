@@ -282,6 +282,55 @@ describe('what is learnt from requests that have ended', () => {
     expect(other.backlog.promptTokensAhead).toBe(1_500)
   })
 
+  it('is believed for a minute, and counts no more after it', () => {
+    const { backlog, clock, grant, learn } = instance()
+    const slow = () => {
+      const lease = grant()
+      clock.at += 40_000
+      backlog.settle(lease, answered({ ttftMs: 20_000, durationMs: 40_000 }))
+    }
+    for (let n = 0; n < 50; n++) slow()
+    clock.at += 59_999
+    expect(backlog.prefillMsPerToken!).toBeGreaterThan(15)
+    expect(backlog.msPerToken!).toBeGreaterThan(200)
+    clock.at++
+    expect([backlog.prefillMsPerToken, backlog.msPerToken]).toEqual([null, null])
+    learn(1)
+    expect(backlog.prefillMsPerToken!, 'with nothing of what it was').toBeLessThan(0.15)
+    expect(backlog.msPerToken!).toBeCloseTo(20)
+  })
+
+  it('is what prompts ahead are drawn on by, however old', () => {
+    const { backlog, clock, grant, learn } = instance()
+    learn(30)
+    const pace = backlog.prefillMsPerToken!
+    clock.at += 3_600_000
+    grant({ promptTokens: 4_000 })
+    clock.at += 1_000 * pace
+    expect(backlog.promptTokensAhead).toBeCloseTo(3_000)
+  })
+
+  it('lets a slow engine that is seldom used be as slow as it is', () => {
+    const { backlog, clock, grant } = instance()
+    for (let n = 0; n < 5; n++) {
+      const lease = grant()
+      clock.at += 3_600_000
+      backlog.settle(lease, answered({ ttftMs: 1_256 * 8, durationMs: 1_256 * 8 + 99 * 500 }))
+    }
+    expect(backlog.prefillMsPerToken!).toBeCloseTo(8)
+    expect(backlog.msPerToken!).toBeCloseTo(500)
+  })
+
+  it('is neither gone nor there for longer when the clock is put back', () => {
+    const { backlog, clock, learn } = instance()
+    learn(5)
+    clock.at -= 86_400_000
+    expect(backlog.prefillMsPerToken).not.toBeNull()
+    expect(backlog.msPerToken).not.toBeNull()
+    clock.at += 60_000
+    expect([backlog.prefillMsPerToken, backlog.msPerToken]).toEqual([null, null])
+  })
+
   it('is nothing before the first', () => {
     const { backlog, grant } = instance()
     backlog.settle(grant(), null)

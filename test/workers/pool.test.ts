@@ -351,3 +351,14 @@ describe('the fleet version of a pool', () => {
     expect(Object.keys(await inFlight('drain'))).toEqual(['b'])
   })
 })
+
+it('gives the slot of a ticket back whose owner vanished between the grant and his asking', async () => {
+  await pool('vanished').configure(poolConfig({ instances: [instance('a', { slots: 1 })] }))
+  const { lease } = await granted('vanished')
+  const queued = await pool('vanished').acquire(demand({ request: 'waits', mayQueue: true }))
+  if (queued.kind !== 'queued') throw new Error(queued.kind)
+  await lease.release(settlement())
+  ;(queued.ticket as typeof queued.ticket & Partial<Disposable>)[Symbol.dispose]?.()
+  ;(queued as typeof queued & Partial<Disposable>)[Symbol.dispose]?.()
+  await vi.waitFor(async () => expect(await inFlight('vanished')).toEqual({ a: 0 }))
+})

@@ -92,9 +92,18 @@ function questionIn(asked: unknown): Question {
   if (!isObject(body)) throw wrong('body', '"body" must be the request that a tenant would send.')
   if (typeof path !== 'string') throw wrong('path', '"path" must be a string.')
   if (typeof tenant !== 'string') throw wrong('tenant', '"tenant" must be a string.')
-  const isHeaders = isObject(headers) && Object.values(headers).every((v) => typeof v === 'string')
+  return { body, path, tenant, headers: headersIn(headers) }
+}
+
+/** @throws Refusal also for names and values that no request can have */
+function headersIn(asked: unknown): Headers {
+  const isHeaders = isObject(asked) && Object.values(asked).every((v) => typeof v === 'string')
   if (!isHeaders) throw wrong('headers', '"headers" must be an object of strings.')
-  return { body, path, tenant, headers: new Headers(headers as Record<string, string>) }
+  try {
+    return new Headers(asked as Record<string, string>)
+  } catch {
+    throw wrong('headers', '"headers" has a name or a value that no header can have.')
+  }
 }
 
 const wrong = (param: string, message: string): Refusal =>

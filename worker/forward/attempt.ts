@@ -30,6 +30,7 @@ export class Attempt {
   #contentAt: number | null = null
   #committed = false
   #way: Way = {}
+  #givenUp = false
 
   constructor(order: Order, route: Route, deps: ForwardDeps, slot: Slot) {
     const { endpoint, signal, deadline, promptEstimate } = order
@@ -55,6 +56,7 @@ export class Attempt {
    * that still moves may have its chance, one that stands still is not waited for.
    */
   #dismissed(): void {
+    this.#givenUp = true
     if (this.#contentAt === null) this.#abort.abort()
     else this.#watchdog.hurry()
   }
@@ -144,6 +146,7 @@ export class Attempt {
       cachedTokens: usage?.cached ?? null,
       counted: usage?.counted ?? null,
       ...this.#way,
+      blameless: this.#givenUp || (this.#watchdog.expired === 'total' && this.#watchdog.wasLively),
     })
     this.#deps.defer(released)
   }

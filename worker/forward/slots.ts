@@ -120,11 +120,11 @@ async function acquire(
     )
   const answer = await ask()
   if (answer.kind !== 'queued') return answer
-  const waited = await turnOf(answer, claimant)
+  const waited = await turnOf(answer, claimant, deps)
   if (waited !== null) return waited
   // The object was reset, and its queue with it: back to the end of a new one, once.
   const again = await ask()
-  return again.kind === 'queued' ? ((await turnOf(again, claimant)) ?? GAVE_UP) : again
+  return again.kind === 'queued' ? ((await turnOf(again, claimant, deps)) ?? GAVE_UP) : again
 }
 
 const GAVE_UP: NotGranted = { kind: 'busy', retryAfterS: 1 }
@@ -137,23 +137,28 @@ const GAVE_UP: NotGranted = { kind: 'busy', retryAfterS: 1 }
 async function turnOf(
   { ticket }: Queued,
   { signal, admission }: Claimant,
+  { defer }: ForwardDeps,
 ): Promise<Granted | NotGranted | null> {
   const { promise: left, resolve } = Promise.withResolvers<NotGranted>()
   const leave = (): void => {
-    void Promise.resolve(ticket.leave()).catch(() => undefined)
+    // The request ends with this, and its context would take the call along.
+    defer(Promise.resolve(ticket.leave()).catch(() => undefined))
     resolve(GAVE_UP)
   }
   signal.addEventListener('abort', leave)
   if (signal.aborted) leave()
   admission.catch(leave)
+  const waiting = ticket.wait()
   try {
-    const answer = await Promise.race([ticket.wait(), left])
+    const answer = await Promise.race([waiting, left])
+    // He has left, and a grant may be on its way to him all the same.
+    if (answer === GAVE_UP) defer(waiting.then(drop, () => undefined))
     return answer.kind === 'queued' ? GAVE_UP : answer
   } catch {
     return null
   } finally {
     signal.removeEventListener('abort', leave)
-    drop(ticket) // and with it a grant that came too late
+    drop(ticket)
   }
 }
 
@@ -162,9 +167,9 @@ const drop = (held: object & Partial<Disposable>): void => held[Symbol.dispose]?
 
 function slotOf(granted: Granted, claimant: Claimant, deps: ForwardDeps): Slot {
   const { route, receipt, deadline } = claimant
-  const { instance } = granted.target
+  const { instance, base } = granted.target
   const reattach = () =>
-    deps.pool(route).reattach({ ...claim({ route, receipt, deadline }, deps), instance })
+    deps.pool(route).reattach({ ...claim({ route, receipt, deadline }, deps), instance, base })
   return new Slot(granted, { reattach, sleep: deps.sleep, random: deps.random })
 }
 

@@ -50,6 +50,13 @@ export class Watchdog {
     return this.#expired
   }
 
+  /** Whether the instance was at work to the end: its time was up, but it had not fallen silent. */
+  get wasLively(): boolean {
+    const { firstByteMs, idleMs } = this.#timeouts
+    const patienceMs = this.#phase === 'idle' ? idleMs : firstByteMs
+    return this.#phase !== 'whole' && this.#deps.now() - this.#heardAt < patienceMs
+  }
+
   /** For answers that come in one piece: only the whole request's deadline applies. */
   waitForWhole(): void {
     this.#phase = 'whole'

@@ -17,7 +17,7 @@ const CAPPED = {
  */
 export function holdToLimits(body: Json, limits: Limits): void {
   const prompts = promptsIn(body)
-  const answers = prompts * (numberIn(body['n']) || 1)
+  const answers = answersIn(body)
   if (prompts > 1 && answers > limits.n) {
     throw new Refusal(
       'invalid_value',
@@ -36,8 +36,12 @@ export function holdToLimits(body: Json, limits: Limits): void {
   }
 }
 
+/** `n` of each prompt. vLLM itself refuses one below 1, which must not make many prompts few. */
+export const answersIn = (body: Json): number =>
+  promptsIn(body) * Math.max(1, Math.trunc(numberIn(body['n'])) || 1)
+
 /** A list of texts, or of lists of token ids, is as many prompts; one of ids is one. */
-export function promptsIn({ prompt }: Json): number {
+function promptsIn({ prompt }: Json): number {
   return Array.isArray(prompt) && typeof prompt[0] !== 'number' ? prompt.length : 1
 }
 

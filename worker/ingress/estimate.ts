@@ -1,28 +1,26 @@
 import type { MediaTokens } from '../../durable-objects/fleet/snapshot.ts'
 import { isObject, type Json } from '../json.ts'
+import { MEDIA } from '../routing/prompt-text.ts'
 
 /** Of English text; other languages have fewer. Good enough for what is marked as an estimate. */
 const CHARACTERS_A_TOKEN = 4
 
-/** Where a prompt's text stands, on any endpoint. */
-const PROMPTS = [
-  'messages',
-  'prompt',
-  'input',
-  'instructions',
-  'system',
-  'tools',
-  'query',
-  'documents',
-]
+/** Where a prompt's text stands, on any endpoint, and nothing but text. */
+const TEXTS = ['prompt', 'system', 'instructions', 'tools', 'text_1', 'text_2']
+
+/** Where there may be turns, whose parts may be pictures and sound. */
+const TURNS = ['messages', 'input', 'query', 'queries', 'documents', 'items', 'data_1', 'data_2']
 
 /**
  * Tokens of a request's prompt, roughly. Pictures and sound within it are not text, however long
- * their base64 is (L38): they count by the pool's own figures.
+ * their base64 is (L38): they count by the pool's own figures. Only where a part has its picture or
+ * sound, though: a tenant's place in the queue goes by his tokens, so no prompt may pass for base64.
  */
 export function promptEstimate(body: Json, media?: MediaTokens): number {
-  const characters = PROMPTS.reduce((sum, field) => sum + textLength(body[field]), 0)
-  return Math.ceil(characters / CHARACTERS_A_TOKEN) + (media ? mediaEstimate(body, media) : 0)
+  const texts = TEXTS.reduce((sum, field) => sum + textLength(body[field]), 0)
+  const turns = TURNS.reduce((sum, field) => sum + turnsLength(body[field]), 0)
+  const tokens = Math.ceil((texts + turns) / CHARACTERS_A_TOKEN)
+  return tokens + (media ? mediaEstimate(body, media) : 0)
 }
 
 /** Bytes of a second of sound that is not compressed: 16 kHz, 16 bits. Compressed sound counts for less. */
@@ -30,13 +28,13 @@ const AUDIO_BYTES_A_SECOND = 32_000
 /** Of base64, for each byte. */
 const CHARACTERS_A_BYTE = 4 / 3
 
-/** Pictures, videos and sound among the parts of messages. */
-function mediaEstimate({ messages, input }: Json, { image, audioSecond }: MediaTokens): number {
+/** Pictures, videos and sound among the parts of turns. */
+function mediaEstimate(body: Json, { image, audioSecond }: MediaTokens): number {
   let tokens = 0
-  for (const part of partsIn(Array.isArray(messages) ? messages : input)) {
+  for (const part of TURNS.flatMap((field) => [...partsIn(body[field])])) {
     const audio = part['input_audio'] ?? part['audio_url']
-    if (isObject(audio) || /audio/.test(String(part['type']))) {
-      const { data = null, url = null } = isObject(audio) ? audio : {}
+    if (isSound(part)) {
+      const { data = null, url = null } = isObject(audio) ? audio : { url: audio }
       const sound = data ?? url
       const bytes = (typeof sound === 'string' ? sound.length : 0) / CHARACTERS_A_BYTE
       tokens += Math.max(1, Math.ceil(bytes / AUDIO_BYTES_A_SECOND)) * audioSecond
@@ -49,26 +47,70 @@ function mediaEstimate({ messages, input }: Json, { image, audioSecond }: MediaT
 const isPicture = (part: Json): boolean =>
   'image_url' in part || 'video_url' in part || /image|video/.test(String(part['type']))
 
-/** The parts of all messages, and those within a tool's result. */
-function* partsIn(items: unknown): Generator<Json> {
-  for (const item of Array.isArray(items) ? items : []) {
-    const content: unknown = isObject(item) ? item['content'] : null
-    for (const part of Array.isArray(content) ? content : []) {
-      if (!isObject(part)) continue
-      yield part
-      if (part['type'] === 'tool_result') yield* partsIn([part])
+const isSound = (part: Json): boolean =>
+  'input_audio' in part || 'audio_url' in part || /audio/.test(String(part['type']))
+
+/** The parts of all turns, those within a tool's result, and what a function of the Responses API gave. */
+function* partsIn(turns: unknown): Generator<Json> {
+  for (const turn of listOf(turns)) {
+    for (const parts of isObject(turn) ? [turn['content'], turn['output']] : []) {
+      for (const part of Array.isArray(parts) ? parts : []) {
+        if (!isObject(part)) continue
+        yield part
+        yield* partsIn(part)
+      }
     }
   }
 }
 
+/** One turn may stand by itself: a query. */
+const listOf = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : [value])
+
+const sumOf = (values: readonly unknown[], lengthOf: (value: unknown) => number): number =>
+  values.reduce((sum: number, value) => sum + lengthOf(value), 0)
+
+/** Characters of turns; of what is none, as of any text. */
+const turnsLength = (turns: unknown): number =>
+  sumOf(listOf(turns), (turn) =>
+    isObject(turn) ? membersLength(turn, textLength) : textLength(turn),
+  )
+
+const partLength = (part: unknown): number =>
+  isObject(part) ? membersLength(part, mediumLength) : textLength(part)
+
+/** Of a turn or a part, whose keys are the API's own: no template shows them. */
+function membersLength(item: Json, lengthOfMedium: (value: unknown) => number): number {
+  let sum = 0
+  for (const [key, value] of Object.entries(item)) {
+    if (MEDIA.has(key)) sum += lengthOfMedium(value)
+    else if (key === 'content' || key === 'output') sum += contentLength(value)
+    else sum += textLength(value)
+  }
+  return sum
+}
+
+const contentLength = (content: unknown): number =>
+  Array.isArray(content) ? sumOf(content, partLength) : textLength(content)
+
 const DATA_URL = /^data:[\w.+-]+\/[\w.+-]+;/
 
+/** Beside its base64 a medium has a few words at most, but for Anthropic's sources of type `text`. */
+function mediumLength(medium: unknown): number {
+  if (typeof medium === 'string') return DATA_URL.test(medium) ? 0 : medium.length
+  if (!isObject(medium)) return textLength(medium)
+  const { data, ...rest } = medium
+  const words = sumOf(Object.values(rest), mediumLength)
+  return words + (medium['type'] === 'text' ? textLength(data) : 0)
+}
+
+/** Of text, and of JSON, which templates write out with its keys. */
 function textLength(value: unknown): number {
-  if (typeof value === 'string') return DATA_URL.test(value) ? 0 : value.length
-  if (Array.isArray(value)) return value.reduce((sum: number, item) => sum + textLength(item), 0)
-  if (typeof value !== 'object' || value === null) return typeof value === 'number' ? TOKEN_ID : 0
+  if (typeof value === 'string') return value.length
+  if (typeof value === 'number') return TOKEN_ID
+  if (Array.isArray(value)) return sumOf(value, textLength)
+  if (!isObject(value)) return 0
   let sum = 0
-  for (const [key, item] of Object.entries(value)) if (key !== 'data') sum += textLength(item)
+  for (const [key, item] of Object.entries(value)) sum += key.length + textLength(item)
   return sum
 }
 

@@ -1,8 +1,9 @@
 import type { ServiceClass, Work } from '../../durable-objects/pool/contract.ts'
+import { isCount } from '../../durable-objects/pool/counts.ts'
 import { isObject, type Json } from '../json.ts'
 import { prefixHashes } from '../routing/prefix.ts'
 import type { Route } from '../routing/resolve.ts'
-import { numberIn, promptsIn } from './caps.ts'
+import { answersIn, numberIn } from './caps.ts'
 import { promptEstimate } from './estimate.ts'
 
 /** Who asks, as far as the choice of an instance is concerned. */
@@ -16,6 +17,9 @@ export interface Asker {
 
 /** Longer names of sessions are cut: they are a tenant's own words. */
 const MOST_CHARACTERS = 128
+
+/** No pool's `limits.n` is higher; an operator's question is held to no limits at all. */
+const MOST_ANSWERS = 1024
 
 /**
  * What a pool needs to know of a request.
@@ -35,7 +39,7 @@ export function workOf(
     place,
     promptTokens,
     outputTokens: outputTokensOf(body),
-    answers: promptsIn(body) * (numberIn(body['n']) || 1),
+    answers: Math.min(MOST_ANSWERS, Math.max(1, answersIn(body))),
     prefix,
   }
 }
@@ -79,10 +83,10 @@ function sessionOf(body: Json, headers: Headers): string {
   return typeof named === 'string' ? named.slice(0, MOST_CHARACTERS) : ''
 }
 
-/** Most tokens that one answer may have; null where the request leaves it open. */
+/** Most tokens that one answer may have; null where the request leaves it open, or says what is none. */
 function outputTokensOf(body: Json): number | null {
   const asked = numberIn(
     body['max_completion_tokens'] ?? body['max_tokens'] ?? body['max_output_tokens'],
   )
-  return Number.isFinite(asked) ? asked : null
+  return isCount(asked) ? asked : null
 }

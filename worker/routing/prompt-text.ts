@@ -35,7 +35,7 @@ const THOUGHTS: ReadonlySet<string> = new Set([
 ])
 
 /** Where the APIs put pictures and sound; Anthropic's `source` may also be text. */
-const MEDIA: ReadonlySet<string> = new Set([
+export const MEDIA: ReadonlySet<string> = new Set([
   'audio_url',
   'file',
   'file_data',

@@ -1,0 +1,141 @@
+/** What tenants send, in virtual time. The same seed makes the same requests for every policy. */
+import { random } from '../../scripts/sim/tokenizer.ts'
+import { passage, prefixOf } from './prompts.ts'
+
+/** One request of a workload. */
+export interface Arrival {
+  /** Milliseconds from the start. */
+  readonly at: number
+  readonly prompt: readonly number[]
+  readonly prefix: Uint8Array
+  readonly outputTokens: number
+  /** What the Worker takes the prompt for: near the truth, never it. */
+  readonly guessedTokens: number
+  readonly session: string
+  readonly address: string
+}
+
+export interface Workload {
+  readonly name: string
+  /** @param seconds how long requests keep coming */
+  readonly arrivals: (seed: number, seconds: number) => Arrival[]
+}
+
+type Draw = () => number
+
+/** Requests a second, steadily by chance (Poisson), each made by `requestOf`. */
+const steady =
+  (
+    perSecond: number,
+    requestOf: (next: Draw, seed: number) => Made,
+    busier: (second: number) => number = () => 1,
+  ): Workload['arrivals'] =>
+  (seed, seconds) => {
+    const next = random(seed)
+    const made: Arrival[] = []
+    let at = 0
+    for (;;) {
+      at += (-Math.log(1 - next()) / (perSecond * busier(at / 1000))) * 1000
+      if (at >= seconds * 1000) return made
+      made.push(arrival(at, requestOf(next, Math.floor(next() * 2 ** 32)), next))
+    }
+  }
+
+interface Made {
+  readonly prompt: readonly number[]
+  readonly outputTokens: number
+  readonly session?: string
+}
+
+function arrival(at: number, { prompt, outputTokens, session }: Made, next: Draw): Arrival {
+  const guessedTokens = Math.round(prompt.length * (0.85 + 0.3 * next()))
+  const address = `198.51.100.${Math.floor(next() * 40)}`
+  const user = session ?? `user-${Math.floor(next() * 60)}`
+  return {
+    at,
+    prompt,
+    prefix: prefixOf(prompt),
+    outputTokens,
+    guessedTokens,
+    session: user,
+    address,
+  }
+}
+
+const between = (next: Draw, least: number, most: number): number =>
+  Math.round(least + next() * (most - least))
+
+/** Many small, few huge: a Pareto distribution, cut off. */
+const heavy = (next: Draw, least: number, most: number, shape: number): number =>
+  Math.min(most, Math.round(least / (1 - next()) ** (1 / shape)))
+
+const uniform = (next: Draw, seed: number): Made => ({
+  prompt: passage(seed, between(next, 1200, 1800)),
+  outputTokens: between(next, 60, 100),
+})
+
+/**
+ * Conversations: one of a few system prompts, then turns that each repeat all before them. A turn
+ * comes some seconds after the one before; nobody waits for a slow answer, so that every policy
+ * gets the same requests.
+ */
+const chat =
+  (sessionsPerSecond: number): Workload['arrivals'] =>
+  (seed, seconds) => {
+    const next = random(seed)
+    const made: Arrival[] = []
+    // The first sessions have begun some while before, so that the load is steady from the start.
+    let start = -60_000
+    for (let n = 0; ; n++) {
+      start += (-Math.log(1 - next()) / sessionsPerSecond) * 1000
+      if (start >= seconds * 1000) break
+      let prompt = passage(1 + Math.floor(next() * 6), 600)
+      const turns = between(next, 3, 10)
+      let at = start
+      for (let turn = 0; turn < turns; turn++) {
+        const outputTokens = between(next, 50, 100)
+        prompt = prompt.concat(passage(Math.floor(next() * 2 ** 32), between(next, 100, 400)))
+        const one = arrival(at, { prompt, outputTokens, session: `chat-${n}` }, next)
+        if (at >= 0 && at < seconds * 1000) made.push(one)
+        prompt = prompt.concat(passage(Math.floor(next() * 2 ** 32), outputTokens))
+        at += 6000 - Math.log(1 - next()) * 6000
+      }
+    }
+    return made.sort((a, b) => a.at - b.at)
+  }
+
+const GIANT = passage(7, 3000)
+
+/** Agents: all share one giant system prompt; what each adds is its own. */
+const giant = (next: Draw, seed: number): Made => ({
+  prompt: GIANT.concat(passage(seed, between(next, 300, 1500))),
+  outputTokens: between(next, 50, 90),
+})
+
+const mixed = (next: Draw, seed: number): Made =>
+  next() < 0.85
+    ? { prompt: passage(seed, between(next, 150, 500)), outputTokens: between(next, 40, 80) }
+    : { prompt: passage(seed, between(next, 4000, 7000)), outputTokens: between(next, 40, 80) }
+
+const heavyTailed = (next: Draw, seed: number): Made => ({
+  prompt: passage(seed, heavy(next, 150, 10_000, 1.25)),
+  outputTokens: heavy(next, 30, 500, 1.3),
+})
+
+/** Twenty times the load within five seconds, for twenty seconds, and gone again. */
+const crowd = (second: number): number => {
+  const since = (second - 20) % 60
+  if (since < 0 || since >= 30) return 1
+  if (since < 5) return 1 + (19 * since) / 5
+  return since < 25 ? 20 : 20 - (19 * (since - 25)) / 5
+}
+
+/** Rates are chosen so that eight instances are at some 75 % of what they can do with a good policy. */
+export const WORKLOADS: readonly Workload[] = [
+  { name: 'uniform', arrivals: steady(10, uniform) },
+  { name: 'heavy-tailed', arrivals: steady(28, heavyTailed) },
+  { name: 'chat', arrivals: chat(2.4) },
+  { name: 'giant-prompt', arrivals: steady(15, giant) },
+  { name: 'long-and-short', arrivals: steady(13, mixed) },
+  { name: 'flash-crowd', arrivals: steady(0.7, uniform, crowd) },
+]
