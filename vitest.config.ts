@@ -26,8 +26,8 @@ export default defineConfig({
           include: ['test/e2e/**/*.test.ts'],
           testTimeout: 60_000,
           hookTimeout: 60_000,
-          // Each file starts Nginx, workerd and simulators of its own: two at a time is what two cores carry.
-          maxWorkers: 2,
+          // Each file starts Nginx, workerd and simulators of its own, and waits for most of its time.
+          maxWorkers: 3,
         },
       },
     ],

@@ -88,15 +88,22 @@ export class Dispatcher {
   readonly tally: Tally
   readonly queue = new Queue<Waiter>(DEFAULT_QUEUE)
   readonly #now: () => number
+  /** The time of the call under way: every backlog and every ward asks for it, and it is one moment. */
+  #moment: number | null = null
   readonly #vitals: Vitals
   #servedAs: string | null = null
 
   constructor({ now, random, vitals }: DispatcherDeps) {
     this.#now = now
     this.#vitals = vitals
-    this.ledger = new Ledger(now)
+    this.ledger = new Ledger(() => this.now)
     this.chooser = new Chooser({ ledger: this.ledger, vitals, random })
     this.tally = new Tally(now)
+  }
+
+  /** Unix milliseconds; read once for each request that asks for a slot. */
+  get now(): number {
+    return this.#moment ?? this.#now()
   }
 
   /** Takes the fleet's word. Who waits may be served by what is new. */
@@ -117,10 +124,15 @@ export class Dispatcher {
 
   /** Takes a slot of the best instance, at once; or a place in the queue, where that is wanted. */
   acquire(demand: Demand): Decision {
-    this.serveQueue() // a slot that time alone has opened is theirs who waited for it
-    const outcome = this.#grant(demand)
-    const waits = outcome.kind === 'busy' && demand.mayQueue === true
-    return waits ? this.#join(demand, outcome) : outcome
+    this.#moment = this.#now()
+    try {
+      this.serveQueue() // a slot that time alone has opened is theirs who waited for it
+      const outcome = this.#grant(demand)
+      const waits = outcome.kind === 'busy' && demand.mayQueue === true
+      return waits ? this.#join(demand, outcome) : outcome
+    } finally {
+      this.#moment = null
+    }
   }
 
   /** Gives a slot back, with how it went. Only the first time counts: dropping a settled lease is harmless. */
@@ -201,7 +213,7 @@ export class Dispatcher {
       tenant: work.tenant,
       class: work.class,
       tokens: work.promptTokens + outputTokens,
-      deadline: this.#now() + Math.min(demand.remainingMs, this.queue.waitMs),
+      deadline: this.now + Math.min(demand.remainingMs, this.queue.waitMs),
       item: { demand, settle },
     })
     if (joined.kind === 'full') {
@@ -231,7 +243,7 @@ export class Dispatcher {
   }
 
   #expire(): void {
-    for (const waiter of this.queue.expire(this.#now())) {
+    for (const waiter of this.queue.expire(this.now)) {
       this.tally.queue.expired++
       this.#sendAway(waiter)
     }

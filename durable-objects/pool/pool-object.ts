@@ -67,7 +67,7 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
     super(ctx, env)
     const deps = { fetch: fetch.bind(globalThis), secretOf: secretsOf(env) }
     this.#fitness = new Fitness<Seat>({
-      now: Date.now,
+      now: () => this.#dispatcher.now,
       look: (instance, purpose) => this.#lookAt(instance, purpose, deps),
       onChange: () => this.#saveHealth(),
       onOut: (seat, why) => this.#giveUp(seat, why),
