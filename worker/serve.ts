@@ -11,7 +11,6 @@ import { entrance, identify, sleep, sourceOf, withNews, type Ctx } from './entra
 import { admit } from './ingress/admit.ts'
 import { readCall, tooLarge, type Call } from './ingress/call.ts'
 import type { Endpoint } from './ingress/endpoints.ts'
-import { promptEstimate } from './ingress/estimate.ts'
 import { FORM_COPIES, HeldBodies } from './ingress/held-bodies.ts'
 import { saltOf } from './ingress/salt.ts'
 import { removedHeaders } from './ingress/fields.ts'
@@ -82,7 +81,12 @@ async function steps(
     const salt = await saltOf(tenant, c.env.KEY_SIGNING_SECRET)
     const asked = { prefix, model: call.model, cohort: `${tenant}\u0000${call.user ?? ''}` }
     const routes = await withNews(source, snapshot, (latest) => resolveAll(latest, asked))
-    const [{ pool } = notRouted()] = routes
+    const [first = notRouted()] = routes
+    const work = workFor(call.body, {
+      path: endpoint.path,
+      salt,
+      asker: askerOf(c, tenant, headers),
+    })
     const stream = call.stream && endpoint.dialect !== null
     const order = {
       endpoint,
@@ -103,9 +107,9 @@ async function steps(
         return { ...upstream, removed: [...removedHeaders(headers), ...screened.removed] }
       },
       admission: admitted(),
-      deadline: startedAt + pool.timeouts.totalMs,
-      promptEstimate: promptEstimate(call.body, pool.mediaTokens),
-      work: workFor(call.body, { path: endpoint.path, salt, asker: askerOf(c, tenant, headers) }),
+      deadline: startedAt + first.pool.timeouts.totalMs,
+      promptEstimate: work(first).promptTokens,
+      work,
       receipt,
       signal,
     }
