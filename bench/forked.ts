@@ -4,9 +4,9 @@ import { fileURLToPath } from 'node:url'
 import type { Answer, Job, Results } from './load.ts'
 import { WrongReply } from './reply.ts'
 
-/** Runs a module of this folder in a process of its own. It ends when we do: its IPC channel closes then. */
-function forked(module: string, stack: AsyncDisposableStack): ChildProcess {
-  const child = fork(fileURLToPath(new URL(module, import.meta.url)))
+/** Runs a module in a process of its own. It ends when we do: its IPC channel closes then. */
+export function forked(module: URL, stack: AsyncDisposableStack): ChildProcess {
+  const child = fork(fileURLToPath(module))
   stack.defer(async () => {
     if (child.exitCode !== null || child.signalCode !== null) return
     const ended = once(child, 'exit')
@@ -17,7 +17,7 @@ function forked(module: string, stack: AsyncDisposableStack): ChildProcess {
 }
 
 /** The next thing that a child says; rejects when it ends instead. */
-async function nextFrom<T>(child: ChildProcess): Promise<T> {
+export async function nextFrom<T>(child: ChildProcess): Promise<T> {
   const over = new AbortController()
   const { signal } = over
   try {
@@ -34,13 +34,13 @@ async function nextFrom<T>(child: ChildProcess): Promise<T> {
 
 /** @returns the port of the upstream */
 export const startUpstream = (stack: AsyncDisposableStack): Promise<number> =>
-  nextFrom<number>(forked('upstream.ts', stack))
+  nextFrom<number>(forked(new URL('upstream.ts', import.meta.url), stack))
 
 /** Has the load generator do one job; rejects where an answer was wrong. */
 export type Load = <J extends Job>(job: J) => Promise<Results[J['kind']]>
 
 export function startLoad(stack: AsyncDisposableStack): Load {
-  const child = forked('load.ts', stack)
+  const child = forked(new URL('load.ts', import.meta.url), stack)
   return async <J extends Job>(job: J) => {
     child.send(job)
     const answer = await nextFrom<Answer>(child)

@@ -1,6 +1,4 @@
-import { fork, type ChildProcess } from 'node:child_process'
-import { once } from 'node:events'
-import { fileURLToPath } from 'node:url'
+import { forked, nextFrom } from '../forked.ts'
 
 /** What a module of this folder answers to a message, in a process of its own. */
 export type Answer<T> =
@@ -10,36 +8,14 @@ export type Answer<T> =
 /** Asks the process; one question at a time. Rejects where it failed, or ended. */
 export type Asking<Q> = <T>(question: Q) => Promise<T>
 
-/** Runs a module of this folder in a process of its own. It ends when we do: its IPC channel closes then. */
-export function forked<Q extends object>(module: string, stack: AsyncDisposableStack): Asking<Q> {
-  const child = fork(fileURLToPath(new URL(module, import.meta.url)))
-  stack.defer(async () => {
-    if (child.exitCode !== null || child.signalCode !== null) return
-    const ended = once(child, 'exit')
-    child.kill()
-    await ended
-  })
+/** Runs a module of this folder in a process of its own, and has it answer questions. */
+export function asked<Q extends object>(module: string, stack: AsyncDisposableStack): Asking<Q> {
+  const child = forked(new URL(module, import.meta.url), stack)
   return async <T>(question: Q): Promise<T> => {
     child.send(question)
     const answer = await nextFrom<Answer<T>>(child)
     if (!answer.ok) throw new Error(`${module}: ${answer.message}`)
     return answer.result
-  }
-}
-
-/** The next thing that a child says; rejects when it ends instead. */
-async function nextFrom<T>(child: ChildProcess): Promise<T> {
-  const over = new AbortController()
-  const { signal } = over
-  try {
-    return await Promise.race([
-      once(child, 'message', { signal }).then(([message]) => message as T),
-      once(child, 'exit', { signal }).then(([code]) => {
-        throw new Error(`a process of the benchmark ended with ${String(code)}`)
-      }),
-    ])
-  } finally {
-    over.abort()
   }
 }
 

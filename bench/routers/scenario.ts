@@ -1,6 +1,6 @@
 /** One workload on one fleet: every router at the same moments, each with instances of its own behind it. */
 import { percentile } from '../figures.ts'
-import { forked, type Asking } from './child.ts'
+import { asked, type Asking } from './child.ts'
 import { SICK, type Fleet } from './fleets.ts'
 import type { Load, LoadJob } from './load.ts'
 import { startPenstock } from './penstock.ts'
@@ -66,7 +66,7 @@ export async function play(scenario: Scenario, means: Means): Promise<Outcome> {
   const { workload, fleet, seed, warmUpMs } = scenario
   const arrivals = workload.arrivals(seed, fleet.seconds)
   const sites = await startSites(means, stack)
-  const load = forked<LoadJob>('load.ts', stack)
+  const load = asked<LoadJob>('load.ts', stack)
   const startAt = Date.now() + LEAD_IN_MS
   const { events, shareFrom } = fleet
   for (const { sims } of sites) {
@@ -90,7 +90,7 @@ async function startSites(
 ): Promise<readonly Site[]> {
   const promised = new Set<number>()
   const site = async (start: (ports: readonly number[]) => Promise<Target>): Promise<Site> => {
-    const sims = forked<Question>('sims.ts', stack)
+    const sims = asked<Question>('sims.ts', stack)
     const target = await start(await sims<readonly number[]>({ kind: 'start' }))
     return { target, sims }
   }
