@@ -2,6 +2,7 @@ import type { PoolConfig } from '../fleet/snapshot.ts'
 import { AFFINITY_CAPACITY, AffinityIndex } from '../scheduling/affinity.ts'
 import { blocksOf, tokensThrough } from '../scheduling/blocks.ts'
 import { heldTokens } from '../scheduling/held.ts'
+import { slotsInEffect } from '../scheduling/effect.ts'
 import { decide, type Choice, type Verdict } from '../scheduling/picker.ts'
 import { keepsTurns, policyOf } from '../scheduling/policies.ts'
 import { Turns } from '../scheduling/turns.ts'
@@ -62,7 +63,7 @@ export class Chooser {
   get hasRoom(): boolean {
     const { ledger, vitals } = this.#deps
     for (const seat of ledger.seats) {
-      const slots = Math.max(1, Math.ceil(seat.config.slots * vitals.ramp(seat)))
+      const slots = slotsInEffect({ slots: seat.config.slots, ramp: vitals.ramp(seat) })
       if (vitals.state(seat) === 'ready' && ledger.inFlight(seat) < slots) return true
     }
     return false

@@ -108,7 +108,7 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
 
     const decision = this.#dispatcher.acquire(demand)
     if (decision.kind !== 'queued') return this.#answer(decision)
-    this.#minQueue()
+    this.#mindQueue()
     const { ahead, place } = decision
     return { kind: 'queued', ahead, ticket: new Ticket(place, (outcome) => this.#answer(outcome)) }
   }
@@ -316,14 +316,14 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
   }
 
   /** While somebody waits: a wait ends by time alone, and so does a sit-out that frees a slot. */
-  #minQueue(): void {
+  #mindQueue(): void {
     if (this.#queueTimer !== null || this.#dispatcher.queue.size === 0) return
     const next = this.#dispatcher.queue.nextDeadline ?? Infinity
     const ms = Math.max(0, Math.min(QUEUE_TICK_MS, next - Date.now()))
     this.#queueTimer = setTimeout(() => {
       this.#queueTimer = null
       this.#dispatcher.serveQueue()
-      this.#minQueue()
+      this.#mindQueue()
     }, ms)
   }
 

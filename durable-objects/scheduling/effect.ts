@@ -5,7 +5,7 @@ import type { Ask, Candidate } from './types.ts'
 export const weightInEffect = ({ weight, ramp }: Candidate): number => weight * ramp
 
 /** Its slots in effect: at least one, or nothing could ever show that it works. */
-export const slotsInEffect = ({ slots, ramp }: Candidate): number =>
+export const slotsInEffect = ({ slots, ramp }: Pick<Candidate, 'slots' | 'ramp'>): number =>
   ramp >= 1 ? slots : Math.max(1, Math.ceil(slots * ramp))
 
 /**

@@ -12,7 +12,6 @@ import type {
   Target,
 } from '../../durable-objects/fleet/snapshot.ts'
 import type { Demand } from '../../durable-objects/pool/contract.ts'
-import type { Candidate } from '../../durable-objects/scheduling/types.ts'
 
 export const instance = (named: Partial<InstanceConfig> = {}): InstanceConfig => ({
   instance: 'a',
@@ -31,30 +30,6 @@ export const target = (named: Partial<Target> = {}): Target => ({
   base: 'https://site.example/i/a',
   site: 'site',
   secrets: [],
-  ...named,
-})
-
-export const candidate = (named: Partial<Candidate> = {}): Candidate => ({
-  id: 'a',
-  state: 'ready',
-  slots: 4,
-  weight: 1,
-  ramp: 1,
-  inFlight: 0,
-  lastTurn: 0,
-  credit: 0,
-  lastResort: false,
-  region: null,
-  maxModelLen: null,
-  promptTokensAhead: 0,
-  outputTokensAhead: 0,
-  prefixTokens: 0,
-  running: null,
-  waiting: null,
-  kvUse: null,
-  prefillMsPerToken: null,
-  msPerToken: null,
-  errorRate: 0,
   ...named,
 })
 

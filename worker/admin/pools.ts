@@ -20,18 +20,12 @@ poolRoutes.get('/', async (c) => {
 })
 
 poolRoutes.get('/:pool', async (c) => {
-  const id = c.req.param('pool')
-  const { pools } = await fleetNow(c.env)
-  const pool = Object.hasOwn(pools, id) ? pools[id] : undefined
-  if (!pool) throw new Refusal('pool_not_found', `There is no pool "${id}".`)
-  return c.json(await statusOf(c.env, pool))
+  return c.json(await statusOf(c.env, await poolNamed(c.env, c.req.param('pool'))))
 })
 
 poolRoutes.post('/:pool/instances/:instance/:word{drain|undrain}', async (c) => {
   const { pool: id, instance, word } = c.req.param()
-  const { pools } = await fleetNow(c.env)
-  const pool = Object.hasOwn(pools, id) ? pools[id] : undefined
-  if (!pool) throw new Refusal('pool_not_found', `There is no pool "${id}".`)
+  const pool = await poolNamed(c.env, id)
   // Harmless twice: the word stays the same.
   const known = await reach(SCHEDULER, () =>
     poolObject(c.env, pool).drain(instance, word === 'drain'),
@@ -41,6 +35,13 @@ poolRoutes.post('/:pool/instances/:instance/:word{drain|undrain}', async (c) => 
   }
   return c.json(await statusOf(c.env, pool))
 })
+
+async function poolNamed(env: Env, id: string): Promise<PoolRoute> {
+  const { pools } = await fleetNow(env)
+  const pool = Object.hasOwn(pools, id) ? pools[id] : undefined
+  if (pool) return pool
+  throw new Refusal('pool_not_found', `There is no pool "${id}".`)
+}
 
 /** Asked of the object itself: an operator who has just applied sees what was applied. */
 export async function fleetNow(env: Env): Promise<Snapshot> {
