@@ -26,6 +26,9 @@ export class Chart {
   waiting = false
   /** When it was put there last; -Infinity before the first time. */
   lookedAt = -Infinity
+  /** Its last look had no answer in time. */
+  late = false
+  #usualMs = 0
   #gauges: Gauges = NO_GAUGES
   #readAt = -Infinity
 
@@ -37,6 +40,16 @@ export class Chart {
   note(gauges: Gauges, now: number): void {
     this.#gauges = gauges
     this.#readAt = now
+  }
+
+  /** A reading has taken so long, in milliseconds. */
+  took(ms: number): void {
+    this.#usualMs = Math.max(ms, this.#usualMs / 2)
+  }
+
+  /** What readings usually take, in milliseconds: the slowest of late, and half as much for each since. */
+  get usualMs(): number {
+    return this.#usualMs
   }
 
   /** When the gauges were read, Unix milliseconds; -Infinity before the first time. */

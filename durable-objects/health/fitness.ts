@@ -20,8 +20,8 @@ export interface FitnessConfig {
 export interface FitnessDeps<P extends Patient> {
   /** Unix milliseconds. */
   readonly now: () => number
-  /** Looks at one instance; never rejects. */
-  readonly look: (instance: InstanceConfig, purpose: Purpose) => Promise<Look>
+  /** Looks at one instance, with so many milliseconds for each single call; never rejects. */
+  readonly look: (instance: InstanceConfig, purpose: Purpose, withinMs: number) => Promise<Look>
   /** Something has changed that {@link Fitness.saved} tells: remember it. */
   readonly onChange: () => void
   /** An instance is out of service from now on: waiting on for its answers may be in vain. */

@@ -12,10 +12,11 @@ const SUSPECT_ANSWER_MS = 3_000
 const SECOND_GLANCE_MS = 1_000
 
 /**
- * What a look is for: a reading alone; the proof of model and work before an instance is first
- * ready; or whether an engine that stands still does a little work after all.
+ * What a look is for: a reading alone, and a glance the same, but that its lateness says nothing; the
+ * proof of model and work before an instance is first ready; or whether an engine that stands still
+ * does a little work after all.
  */
-export type Purpose = 'reading' | 'entrance' | 'suspicion'
+export type Purpose = 'glance' | 'reading' | 'entrance' | 'suspicion'
 
 /** One look at an instance: how it is, and what its engine says of itself. */
 export interface Look {
@@ -26,12 +27,16 @@ export interface Look {
   readonly listing: Listing | null
   /** Whether the way to its site let the look through; null where nobody can say, or there is no site. */
   readonly way: 'open' | 'fault' | null
+  /** There was no answer within the deadline. */
+  readonly late?: boolean
 }
 
 export interface ProbeOptions {
   readonly servedAs: string
   /** Deadline of each single call, in milliseconds. No instance waits for another one's. */
   readonly timeoutMs: number
+  /** The deadline in its place where the look is in haste; not longer. */
+  readonly withinMs?: number
   readonly purpose: Purpose
   /** A hosted service: it is asked for its model list and nothing else, which costs nothing. */
   readonly lastResort: boolean
@@ -42,13 +47,17 @@ export async function look(target: Target, options: ProbeOptions, deps: CallDeps
   const notes: Notes = { gauges: null, listing: null }
   let line: Line | null = null
   let reading: Reading
+  let late = false
   try {
     line = lineTo(target, deps)
     reading = await lookAlong(line, options, notes)
   } catch (cause) {
-    reading = await blame(cause, line)
+    late = isTimeout(cause)
+    if (late && options.purpose === 'glance')
+      return { reading: { kind: 'unreached', reason: inWords(cause) }, ...notes, way: null, late }
+    reading = await blame(cause, line, options)
   }
-  return { reading, ...notes, way: wayOf(reading, line) }
+  return { reading, ...notes, way: wayOf(reading, line), late }
 }
 
 interface Notes {
@@ -59,10 +68,11 @@ interface Notes {
 const WELL: Reading = { kind: 'well' }
 
 async function lookAlong(line: Line, options: ProbeOptions, notes: Notes): Promise<Reading> {
-  const { servedAs, timeoutMs, purpose, lastResort } = options
+  const { servedAs, purpose, lastResort } = options
+  const timeoutMs = options.withinMs ?? options.timeoutMs
   if (purpose === 'suspicion') return suspicionCheck(line, servedAs, notes)
   if (!lastResort) notes.gauges = await readEngine(line, timeoutMs)
-  if (!lastResort && purpose === 'reading') return WELL
+  if (!lastResort && purpose !== 'entrance') return WELL
 
   // Before it takes tenants' requests an instance lists the pool's model and does a little work.
   const { reading, listing } = await modelCheck(line, servedAs, timeoutMs)
@@ -100,13 +110,17 @@ async function suspicionCheck(line: Line, servedAs: string, notes: Notes): Promi
 
 /**
  * Whose fault it is that a look failed. Behind a site, silence may be the instance's or the
- * tunnel's: Nginx itself is asked.
+ * tunnel's: Nginx itself is asked. It has the time that a look in haste has not waited.
  */
-async function blame(cause: unknown, line: Line | null): Promise<Reading> {
+async function blame(
+  cause: unknown,
+  line: Line | null,
+  { timeoutMs, withinMs = timeoutMs }: ProbeOptions,
+): Promise<Reading> {
   const reason = inWords(cause)
   if (cause instanceof Unreached) return { kind: 'unreached', reason }
   const unsure = isTimeout(cause) && line !== null && line.behindNginx && !line.marked()
-  if (unsure && !(await line.nginxAnswers(SECOND_GLANCE_MS)))
+  if (unsure && !(await line.nginxAnswers(SECOND_GLANCE_MS + timeoutMs - withinMs)))
     return { kind: 'unreached', reason: 'no answer in time, nor from Nginx' }
   return { kind: 'unwell', reason }
 }

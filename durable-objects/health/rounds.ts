@@ -1,16 +1,26 @@
 import type { HealthConfig, InstanceConfig } from '../fleet/snapshot.ts'
 import { inWords } from './call.ts'
 import { Chart, type Patient } from './chart.ts'
+import { glanceMs, readingMs } from './haste.ts'
 import { Lanes } from './lanes.ts'
 import type { Look, Purpose } from './probe.ts'
-import { needsEntrance, next, type HealthState, type Reading } from './state.ts'
+import { needsEntrance, next, type Health, type HealthState, type Reading } from './state.ts'
 
 /** Calls that may be under way at once: a Worker's limit is six waiting for headers. */
-const WELL_LANES = 3
-/** Those that are not ready have lanes of their own, so that a hung one never holds up the rest (L13). */
-const SICK_LANES = 2
-/** And those that may be frozen another one: what decides about them must not wait for the hung. */
-const SUSPECT_LANES = 1
+const LANES = 6
+/**
+ * What decides about one that may be frozen; those that answer; and those that did not, or are out. Each
+ * has a lane of its own, so that a hung one never holds up the rest (L13).
+ */
+const KINDS = ['deciding', 'prompt', 'slow'] as const
+/** Lanes that the slow ones have while the others need no more than their own. */
+const FOR_SLOW = LANES - KINDS.length + 1
+
+/**
+ * Of the silent, so many may go before one whose look takes long since it decides, and before one that
+ * is out already: the short looks are over soon.
+ */
+const LETS_PASS = { deciding: 32, out: 64 }
 
 /** A hosted service is looked at no more often than this, in milliseconds: its list is not ours to poll. */
 const CALM_MS = 30_000
@@ -30,8 +40,11 @@ interface Seen {
 
 export interface RoundsDeps<P extends Patient> {
   readonly now: () => number
-  /** Looks at one instance; one that rejects says nothing of it. */
-  readonly look: (instance: InstanceConfig, purpose: Purpose) => Promise<Look>
+  /**
+   * Looks at one instance; one that rejects says nothing of it.
+   * @param withinMs deadline of each single call, in milliseconds
+   */
+  readonly look: (instance: InstanceConfig, purpose: Purpose, withinMs: number) => Promise<Look>
   /** Called when an instance's state has changed, so that it can be remembered. */
   readonly onChange: (patient: P, before: HealthState) => void
   /** What a look says once it is known what others saw of the same site. Without it: what it says. */
@@ -45,10 +58,10 @@ export interface RoundsDeps<P extends Patient> {
 /** Looks at every instance in turn and keeps what was seen. Knows health, not load. */
 export class Rounds<P extends Patient = Patient> {
   readonly #deps: RoundsDeps<P>
-  readonly #wellLanes = new Lanes(WELL_LANES)
-  readonly #sickLanes = new Lanes(SICK_LANES)
-  readonly #suspectLanes = new Lanes(SUSPECT_LANES)
+  readonly #lanes = new Lanes(LANES, KINDS)
   readonly #charts = new WeakMap<P, Chart>()
+  /** Of those who are looked at by now. */
+  #current: readonly Chart[] = []
 
   constructor(deps: RoundsDeps<P>) {
     this.#deps = deps
@@ -69,8 +82,10 @@ export class Rounds<P extends Patient = Patient> {
    * @throws what a callback threw, once nobody waits for it
    */
   async make(patients: Iterable<P>, config: HealthConfig): Promise<void> {
+    const all = [...patients]
+    this.#current = all.map((patient) => this.chart(patient))
     const looks: Promise<void>[] = []
-    for (const patient of patients) {
+    for (const patient of all) {
       const chart = this.chart(patient)
       const now = this.#deps.now()
       // One that has never been seen well is waited for, and read like the others until it is.
@@ -87,32 +102,52 @@ export class Rounds<P extends Patient = Patient> {
   }
 
   async #attend(patient: P, chart: Chart, config: HealthConfig): Promise<void> {
-    const well = chart.health.state === 'ready' && chart.health.run === 0
-    const lanes = well ? this.#wellLanes : this.#sickLanes
+    const out = needsEntrance(chart.health)
+    const visit = (purpose: Purpose) => this.#visit(patient, chart, purpose, config)
     try {
-      const idle = await lanes.run(() => this.#visit(patient, chart, config))
-      if (idle || chart.health.state === 'suspect')
-        await this.#suspectLanes.run(() => this.#decide(patient, chart, config))
+      let seen = out || chart.late ? null : await this.#lanes.run('prompt', () => visit('glance'))
+      if (seen === null) {
+        const purpose = out ? 'entrance' : 'reading'
+        seen = await this.#lanes.run('slow', () => visit(purpose), letsPass(chart, config))
+      }
+      if (seen?.idle || chart.health.state === 'suspect')
+        await this.#lanes.run('deciding', () => this.#decide(patient, chart, config))
     } finally {
       chart.waiting = false
     }
   }
 
-  /** @returns whether it is to be asked, though nothing is held against it */
-  async #visit(patient: P, chart: Chart, config: HealthConfig): Promise<boolean> {
-    const entrance = needsEntrance(chart.health)
-    let seen = await this.#look(patient, chart, entrance ? 'entrance' : 'reading')
+  /** @returns null after a glance that came too early for an answer: nothing was seen */
+  async #visit(
+    patient: P,
+    chart: Chart,
+    purpose: Purpose,
+    config: HealthConfig,
+  ): Promise<Seen | null> {
+    let seen = await this.#look(patient, chart, purpose, config)
+    if (seen === null) return null
     if (seen.restarted) {
       this.#deps.onRestart?.(patient)
       // Quicker than a round could see it gone: it may serve another model now.
-      if (!entrance) seen = await this.#look(patient, chart, 'entrance')
+      if (purpose !== 'entrance')
+        seen = (await this.#look(patient, chart, 'entrance', config)) ?? seen
     }
     this.#become(patient, chart, seen.reading, config)
-    return seen.idle
+    return seen
   }
 
-  async #look(patient: P, chart: Chart, purpose: Purpose): Promise<Seen> {
-    const { reading, gauges, listing } = await this.#ask(patient, purpose)
+  async #look(
+    patient: P,
+    chart: Chart,
+    purpose: Purpose,
+    config: HealthConfig,
+  ): Promise<Seen | null> {
+    const began = this.#deps.now()
+    const look = await this.#ask(patient, purpose, this.#withinMs(chart, purpose, config))
+    const { reading, gauges, listing, late = false } = look
+    chart.late = late
+    if (late && purpose === 'glance') return null
+    if (!late && purpose !== 'entrance') chart.took(this.#deps.now() - began)
     if (listing) chart.listing = listing
     if (!gauges) return { reading, restarted: false, idle: false }
 
@@ -128,27 +163,36 @@ export class Rounds<P extends Patient = Patient> {
     })
     if (reading.kind === 'well' && motion === 'frozen') return verdict('unwell')
     // An entrance has just seen it work, or leads to a reading that will see it stand still.
-    const asks = reading.kind === 'well' && purpose === 'reading'
+    const asks = reading.kind === 'well' && purpose !== 'entrance'
     if (asks && motion === 'still') return verdict('still')
     return { reading, restarted, idle: asks && motion === 'idle' }
   }
 
+  #withinMs({ usualMs, health }: Chart, purpose: Purpose, config: HealthConfig): number {
+    const occasion = { usualMs, timeoutMs: config.timeoutMs }
+    if (purpose === 'glance') return glanceMs(occasion)
+    if (purpose !== 'reading') return config.timeoutMs
+    const silent = this.#current.filter((chart) => chart.late && !needsEntrance(chart.health))
+    return readingMs(occasion, silent.length > FOR_SLOW, decides(health, config))
+  }
+
   /** Weighed already. A look that fails by itself says nothing of the instance. */
-  async #ask(patient: P, purpose: Purpose): Promise<Look> {
+  async #ask(patient: P, purpose: Purpose, withinMs: number): Promise<Look> {
     let look: Look
     try {
-      look = await this.#deps.look(patient.config, purpose)
+      look = await this.#deps.look(patient.config, purpose, withinMs)
     } catch (cause) {
       const reading: Reading = { kind: 'unreached', reason: inWords(cause) }
       return { reading, gauges: null, listing: null, way: null }
     }
     const { weigh } = this.#deps
-    return weigh ? { ...look, reading: weigh(patient, look) } : look
+    const saysNothing = purpose === 'glance' && look.late
+    return weigh && !saysNothing ? { ...look, reading: weigh(patient, look) } : look
   }
 
   /** One small request decides about an engine that stands still (L07). */
   async #decide(patient: P, chart: Chart, config: HealthConfig): Promise<void> {
-    const { reading, gauges } = await this.#ask(patient, 'suspicion')
+    const { reading, gauges } = await this.#ask(patient, 'suspicion', config.timeoutMs)
     const now = this.#deps.now()
     if (reading.kind === 'unreached') {
       // Undecided: a suspect's next look sees it standing still again, an idle one has time.
@@ -171,6 +215,15 @@ export class Rounds<P extends Patient = Patient> {
     chart.health = next(chart.health, reading, config, this.#deps.now())
     if (chart.health.state !== before) this.#deps.onChange(patient, before)
   }
+}
+
+/** Whether one more bad reading takes it out. */
+const decides = ({ run }: Health, { downAfter }: HealthConfig): boolean => run + 1 >= downAfter
+
+function letsPass({ health, late }: Chart, config: HealthConfig): number {
+  if (!late) return 0
+  if (needsEntrance(health)) return LETS_PASS.out
+  return decides(health, config) ? LETS_PASS.deciding : 0
 }
 
 /** How old gauges may be, in milliseconds. */
