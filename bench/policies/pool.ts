@@ -1,5 +1,9 @@
+import type { InstanceConfig } from '../../durable-objects/fleet/snapshot.ts'
+import { BREAKER, type Pass } from '../../durable-objects/health/breaker.ts'
+import { Fitness } from '../../durable-objects/health/fitness.ts'
+import type { Look, Purpose } from '../../durable-objects/health/probe.ts'
 import { Backlog } from '../../durable-objects/pool/backlog.ts'
-import type { Settlement } from '../../durable-objects/pool/contract.ts'
+import type { Ending, Settlement } from '../../durable-objects/pool/contract.ts'
 import { TokenRatio } from '../../durable-objects/pool/moving-rate.ts'
 import { OutputLengths } from '../../durable-objects/pool/throughput.ts'
 import { AffinityIndex } from '../../durable-objects/scheduling/affinity.ts'
@@ -9,31 +13,34 @@ import { decide, type Choice } from '../../durable-objects/scheduling/picker.ts'
 import { keepsTurns } from '../../durable-objects/scheduling/policies.ts'
 import { Turns } from '../../durable-objects/scheduling/turns.ts'
 import type { Candidate, Policy } from '../../durable-objects/scheduling/types.ts'
-import { Health } from './health.ts'
 import type { Arrival } from './workloads.ts'
 
-/** What an instance's `/metrics` said last. */
-interface Gauges {
-  readonly running: number
-  readonly waiting: number
-  readonly kvUse: number
-}
+/** Every so often each instance is looked at, in milliseconds: the default of `fleet.yaml`, like all of these. */
+export const LOOK_MS = 5_000
+const HEALTH = { everyMs: LOOK_MS, timeoutMs: 2_000, downAfter: 3, upAfter: 2 }
+const SLOW_START_MS = 30_000
+const NEVER_OPENS = { ...BREAKER, consecutive: Infinity, minRequests: Infinity }
+
+/** What an answer is taken for while none has been counted, in tokens. */
+const USUAL_OUTPUT = 100
 
 /** One instance as the pool knows it. */
 interface Seat {
-  readonly id: string
-  readonly health: Health
+  readonly number: number
+  readonly config: InstanceConfig
   readonly backlog: Backlog
-  inFlight: number
+  /** When each request that runs there was sent, by lease. */
+  readonly sentAt: Map<number, number>
   lastTurn: number
-  gauges: Gauges | null
   sentSince: number
+  readAt: number
 }
 
 /** A slot that was given. */
 export interface Grant {
   readonly instance: number
   readonly lease: number
+  readonly pass: Pass
 }
 
 export interface PoolOptions {
@@ -41,41 +48,68 @@ export interface PoolOptions {
   readonly policy: Policy
   readonly size: number
   readonly slots: number
-  /** What each instance's KV cache has room for. */
-  readonly kvTokens: number
   readonly hasBreaker: boolean
   readonly random: () => number
+  readonly look: (instance: number, purpose: Purpose) => Promise<Look>
+  /** An instance is out of service; who waits for its first token had better go elsewhere. */
+  readonly onOut: (instance: number) => void
 }
 
-/** The pool object's books in virtual time, around the same decision, index and figures. */
+/** The pool object's books in virtual time, around the same decision, index, figures and health. */
 export class BenchPool {
-  readonly seats: readonly Seat[]
   readonly #options: PoolOptions
+  readonly #seats: readonly Seat[]
+  readonly #fitness: Fitness<Seat>
   readonly #turns = new Turns()
   readonly #affinity = new AffinityIndex({ capacity: 131_072 })
   readonly #lengths = new OutputLengths()
   #turn = 0
   #leases = 0
+  /** Whose request the policy is asked about, for one that knows more than a request says. */
+  asking: Arrival | null = null
 
   constructor(options: PoolOptions) {
     this.#options = options
     const ratio = new TokenRatio()
-    this.seats = Array.from({ length: options.size }, (_, i) => ({
-      id: `gpu-${i}`,
-      health: new Health(options.hasBreaker),
+    this.#seats = Array.from({ length: options.size }, (_, number) => ({
+      number,
+      config: configOf(number, options.slots),
       backlog: new Backlog(options.now, ratio),
-      inFlight: 0,
+      sentAt: new Map(),
       lastTurn: 0,
-      gauges: null,
       sentSince: 0,
+      readAt: -Infinity,
     }))
-    for (const { id } of this.seats) this.#affinity.limit(id, options.kvTokens)
+    this.#fitness = new Fitness<Seat>({
+      now: options.now,
+      look: ({ instance }, purpose) => options.look(this.#seatOf(instance)?.number ?? 0, purpose),
+      onChange: () => {},
+      onOut: ({ number }) => options.onOut(number),
+      workingSince: ({ sentAt }) => (sentAt.size === 0 ? null : Math.min(...sentAt.values())),
+      onRestart: ({ config }) => this.#affinity.forget(config.instance),
+    })
+    const breaker = options.hasBreaker ? BREAKER : NEVER_OPENS
+    this.#fitness.configure(this.#seats, { health: HEALTH, breaker, slowStartMs: SLOW_START_MS })
+  }
+
+  nameOf(instance: number): string {
+    return this.#seats[instance]?.config.instance ?? ''
+  }
+
+  /** One round of looks; resolves when all are back. */
+  async look(): Promise<void> {
+    await this.#fitness.look()
+    for (const seat of this.#seats) {
+      const { kvTokens } = this.#fitness.ward(seat).gauges
+      this.#affinity.limit(seat.config.instance, kvTokens)
+    }
   }
 
   acquire(arrival: Arrival, avoid: readonly string[]): Grant | Choice {
-    const { policy, random, now } = this.#options
+    this.asking = arrival
+    const { random, now, policy } = this.#options
     const held = heldTokens(this.#affinity.match(arrival.prefix), arrival.guessedTokens)
-    const outputTokens = this.#lengths.p90 ?? 100
+    const outputTokens = this.#lengths.p90 ?? USUAL_OUTPUT
     const ask = {
       avoid,
       turn: this.#turn,
@@ -88,68 +122,77 @@ export class BenchPool {
       place: null,
       random,
     }
-    const candidates = this.seats.map((seat) => this.#candidate(seat, now(), held))
+    const candidates = this.#seats.map((seat) => this.#candidate(seat, held))
     const choice = decide(candidates, ask, policy)
     if (choice.kind !== 'picked') return choice
-    const instance = this.seats.findIndex(({ id }) => id === choice.id)
-    const seat = this.seats[instance]
+    const seat = this.#seatOf(choice.id)
     if (!seat) return choice
     if (keepsTurns(policy)) this.#turns.granted(choice.field, choice.id)
     const hitTokens = held.get(choice.id) ?? 0
-    seat.lastTurn = ++this.#turn
-    seat.inFlight++
-    seat.sentSince++
-    seat.health.sent(now())
-    this.#affinity.note(arrival.prefix, choice.id)
     const lease = ++this.#leases
+    const pass = this.#fitness.take(seat)
+    seat.lastTurn = ++this.#turn
+    seat.sentSince++
+    seat.sentAt.set(lease, now())
+    this.#affinity.note(arrival.prefix, choice.id)
     seat.backlog.grant(lease, { promptTokens: arrival.guessedTokens, hitTokens, outputTokens })
-    return { instance, lease }
+    return { instance: seat.number, lease, pass }
   }
 
-  /** A request is over there. @param settlement null when it failed */
-  release({ instance, lease }: Grant, settlement: Settlement | null): void {
-    const seat = this.seats[instance]
-    if (!seat) return
-    seat.inFlight--
+  /** A request is over there. @param ending `lost` where it is not the instance's fault */
+  release({ instance, lease, pass }: Grant, ending: Ending, settlement: Settlement | null): void {
+    const seat = this.#seats[instance]
+    if (!seat?.sentAt.delete(lease)) return
     seat.backlog.settle(lease, settlement)
-    seat.health.record(settlement !== null, this.#options.now())
-    this.#lengths.add(settlement?.completionTokens ?? null)
+    this.#fitness.record(seat, { ending, pass })
+    this.#lengths.add(settlement?.completionTokens)
   }
 
-  /** Its gauges were read; null when it did not answer. @returns whether it has just gone down */
-  reading(instance: number, gauges: Gauges | null): boolean {
-    const seat = this.seats[instance]
-    if (!seat) return false
-    seat.gauges = gauges
-    seat.sentSince = 0
-    const wentDown = seat.health.reading(gauges !== null, this.#options.now())
-    if (wentDown) this.#affinity.forget(seat.id)
-    return wentDown
+  #seatOf(id: string): Seat | undefined {
+    return this.#seats.find(({ config }) => config.instance === id)
   }
 
-  #candidate(seat: Seat, now: number, held: ReadonlyMap<string, number>): Candidate {
-    const { id, health, backlog, inFlight, lastTurn, gauges, sentSince } = seat
+  #candidate(seat: Seat, held: ReadonlyMap<string, number>): Candidate {
+    const { config, backlog, sentAt, lastTurn } = seat
+    const { stateForWork, ramp, errorRate, gauges, readAt } = this.#fitness.ward(seat)
+    if (readAt !== seat.readAt) {
+      seat.readAt = readAt
+      seat.sentSince = 0
+    }
+    const { running, waiting, kvUse } = gauges
+    const inFlight = sentAt.size
     return {
-      id,
-      state: health.state(now),
-      slots: this.#options.slots,
-      weight: 1,
-      ramp: health.ramp(now),
+      id: config.instance,
+      state: stateForWork,
+      slots: config.slots,
+      weight: config.weight,
+      ramp,
       inFlight,
       lastTurn,
-      credit: this.#turns.credit(id),
+      credit: this.#turns.credit(config.instance),
       lastResort: false,
       region: null,
       maxModelLen: null,
       promptTokensAhead: backlog.promptTokensAhead,
       outputTokensAhead: backlog.outputTokensAhead,
-      prefixTokens: held.get(id) ?? 0,
-      running: gauges?.running ?? null,
-      waiting: gauges === null ? null : gauges.waiting + Math.min(sentSince, inFlight),
-      kvUse: gauges?.kvUse ?? null,
+      prefixTokens: held.get(config.instance) ?? 0,
+      running,
+      waiting: waiting === null ? null : waiting + Math.min(seat.sentSince, inFlight),
+      kvUse,
       prefillMsPerToken: backlog.prefillMsPerToken,
       msPerToken: backlog.msPerToken,
-      errorRate: health.errorRate(now),
+      errorRate,
     }
   }
 }
+
+const configOf = (number: number, slots: number): InstanceConfig => ({
+  instance: `gpu-${number}`,
+  process: `gpu-${number}`,
+  base: '',
+  site: null,
+  secrets: [],
+  slots,
+  weight: 1,
+  lastResort: false,
+})

@@ -1,5 +1,6 @@
 /** What the rows say, as a table for people and as one line of judgement. */
-import type { Run } from './world.ts'
+import { ORACLE } from './oracle.ts'
+import type { Run } from './run.ts'
 
 export interface Row {
   readonly workload: string
@@ -16,27 +17,38 @@ export interface Row {
   readonly refused: number
 }
 
-export function rowOf(names: Pick<Row, 'workload' | 'fleet' | 'policy'>, run: Run): Row {
+/** @param runs of the same policy with different seeds, taken together */
+export function rowOf(
+  names: Pick<Row, 'workload' | 'fleet' | 'policy'>,
+  runs: readonly Run[],
+): Row {
   const times: number[] = []
-  let [prompt, cached, output, failed, refused, attempts] = [0, 0, 0, 0, 0, 0]
-  for (const one of run.told) {
-    if (one.error === 'failed') failed++
-    if (one.error === 'refused') refused++
-    output += one.outputTokens
-    if (one.ttftMs === null) continue
-    times.push(one.ttftMs)
-    prompt += one.promptTokens
-    cached += one.cachedTokens
+  let [prompt, cached, output, failed, refused, tookMs, attempts] = [0, 0, 0, 0, 0, 0, 0]
+  const sent = Array<number>(runs[0]?.sent.length ?? 0).fill(0)
+  for (const run of runs) {
+    tookMs += run.tookMs
+    run.sent.forEach((count, i) => {
+      sent[i] = (sent[i] ?? 0) + count
+      attempts += count
+    })
+    for (const one of run.told) {
+      if (one.error === 'failed') failed++
+      if (one.error === 'refused') refused++
+      output += one.outputTokens
+      if (one.ttftMs === null) continue
+      times.push(one.ttftMs)
+      prompt += one.promptTokens
+      cached += one.cachedTokens
+    }
   }
-  for (const each of run.sent) attempts += each
   times.sort((a, b) => a - b)
   return {
     ...names,
     ttftP50: quantile(times, 0.5),
     ttftP99: quantile(times, 0.99),
-    tokensPerSecond: (output / run.tookMs) * 1000,
+    tokensPerSecond: (output / tookMs) * 1000,
     hitRate: prompt === 0 ? 0 : cached / prompt,
-    shares: run.sent.map((each) => each / Math.max(1, attempts)),
+    shares: sent.map((each) => each / Math.max(1, attempts)),
     failed,
     refused,
   }
@@ -49,23 +61,37 @@ const quantile = (sorted: readonly number[], share: number): number =>
 const ms = (value: number): string => (Number.isNaN(value) ? '-' : String(Math.round(value)))
 const percent = (value: number): string => `${(100 * value).toFixed(0)} %`
 
-/** One table for each workload and fleet, the best p99 of each in bold. */
+/** Names of those that choose by what can be known; in the order of the rows. */
+export const policiesIn = (rows: readonly Row[]): string[] => [
+  ...new Set(rows.filter(isPolicy).map(({ policy }) => policy)),
+]
+
+const isPolicy = ({ policy }: Row): boolean => policy !== ORACLE
+
+const bestP99 = (group: readonly Row[]): number =>
+  Math.min(...group.filter(isPolicy).map(({ ttftP99 }) => ttftP99))
+
+/** What stands for the oracle in a table. */
+const BOUND = 'oracle: knows every length and queue; a bound, no policy'
+
+/** One table for each workload and fleet, the best p99 of any policy in bold. */
 export function markdownOf(rows: readonly Row[]): string {
   const lines: string[] = []
   for (const group of groups(rows)) {
     const [first] = group
     if (!first) continue
-    const best = Math.min(...group.map(({ ttftP99 }) => ttftP99))
+    const best = bestP99(group)
     lines.push(`### ${first.workload} × ${first.fleet}`, '')
     lines.push(
       '| policy | TTFT p50 ms | p99 ms | tokens/s | hits | share of each instance, % | failed | refused |',
       '|---|--:|--:|--:|--:|---|--:|--:|',
     )
     for (const row of group) {
-      const p99 = row.ttftP99 <= best ? `**${ms(row.ttftP99)}**` : ms(row.ttftP99)
+      const isBest = isPolicy(row) && row.ttftP99 <= best
+      const p99 = isBest ? `**${ms(row.ttftP99)}**` : ms(row.ttftP99)
       const shares = row.shares.map((share) => (100 * share).toFixed(0)).join(' ')
       const cells = [
-        row.policy,
+        isPolicy(row) ? row.policy : BOUND,
         ms(row.ttftP50),
         p99,
         ms(row.tokensPerSecond),
@@ -97,7 +123,7 @@ export function standingOf(policy: string, rows: readonly Row[]): Standing {
     const own = group.find((row) => row.policy === policy)
     if (!own) continue
     count++
-    const ratio = own.ttftP99 / Math.min(...group.map(({ ttftP99 }) => ttftP99))
+    const ratio = own.ttftP99 / bestP99(group)
     const at = `${own.workload} × ${own.fleet}`
     if (ratio <= 1) best++
     if (ratio <= 1.1) withinTenth++

@@ -1,41 +1,26 @@
-/** Virtual time: arrivals, the pool's choices, engines, readings and faults, event by event. */
+/** Virtual time: arrivals, the pool's choices, engines, looks and faults, event by event. */
+import type { Look, Purpose } from '../../durable-objects/health/probe.ts'
+import type { Ending } from '../../durable-objects/pool/contract.ts'
 import type { Policy } from '../../durable-objects/scheduling/types.ts'
 import { DueQueue } from '../../scripts/sim/due-queue.ts'
 import { random } from '../../scripts/sim/tokenizer.ts'
+import type { Sequence } from './engine.ts'
 import type { Fleet } from './fleets.ts'
-import { BenchPool, type Grant } from './pool.ts'
-import { Instance, KV_TOKENS, SLOTS, type Job } from './site.ts'
-import type { Arrival } from './workloads.ts'
+import { oracle, ORACLE } from './oracle.ts'
+import { BenchPool, LOOK_MS, type Grant } from './pool.ts'
+import type { Run, Told } from './run.ts'
+import { Instance, SLOTS } from './site.ts'
+import type { Arrival, Traffic } from './workloads.ts'
 
-const READING_MS = 5000
-const PROBE_MS = 2000
 const QUEUE_MAX = 64
 const QUEUE_MS = 10_000
 const ATTEMPTS = 2
 /** A run goes on this long after its last arrival, in milliseconds, for those that are still at it. */
 const TAIL_MS = 60_000
 
-/** What became of one request. */
-export interface Told {
-  /** Milliseconds from its arrival to its first token; null when it had none. */
-  readonly ttftMs: number | null
-  readonly promptTokens: number
-  readonly cachedTokens: number
-  readonly outputTokens: number
-  readonly error: 'failed' | 'refused' | null
-}
-
-export interface Run {
-  readonly told: readonly Told[]
-  /** Requests sent to each instance, failed attempts included. */
-  readonly sent: readonly number[]
-  /** Milliseconds from the first arrival to the last token. */
-  readonly tookMs: number
-}
-
 export interface Scenario {
-  readonly policy: Policy
-  readonly arrivals: readonly Arrival[]
+  readonly policy: Policy | typeof ORACLE
+  readonly traffic: Traffic
   readonly fleet: Fleet
   readonly seed: number
   /** Breakers may be left out, to see what the choice alone does. */
@@ -47,38 +32,61 @@ interface Flight {
   readonly arrival: Arrival
   readonly avoid: string[]
   grant: Grant | null
-  job: Job | null
+  sequence: Sequence | null
   sentAt: number
   firstAt: number | null
   isOver: boolean
 }
 
-export function simulate({ policy, arrivals, fleet, seed, hasBreakers = true }: Scenario): Run {
-  const next = random(seed ^ 0x5eed)
+export async function simulate(scenario: Scenario): Promise<Run> {
+  const { policy, traffic, fleet, seed, hasBreakers = true } = scenario
+  const { arrivals } = traffic
   let now = 0
   const instances = Array.from(
     { length: fleet.size },
-    (_, i) => new Instance(fleet.slowness[i] ?? 1),
+    (_, i) => new Instance(fleet.slowness[i] ?? 1, traffic.blocks),
   )
-  const pool = new BenchPool({
-    now: () => now,
-    policy,
-    size: fleet.size,
-    slots: SLOTS,
-    kvTokens: KV_TOKENS,
-    hasBreaker: hasBreakers,
-    random: next,
-  })
   const timers = new DueQueue<{ dueAt: number; run: () => void }>()
   const told: Told[] = []
   const sent = Array<number>(fleet.size).fill(0)
   const flying = new Set<Flight>()
   const queue: Flight[] = []
-  /** What engines said while they were moved on: done after, so that no engine is called from within itself. */
+  /** What engines and looks said while they were at it: done after, so that nothing is called from within itself. */
   let news: (() => void)[] = []
+  /** Promises have something to do before time goes on. */
+  let isSettling = false
   let lastTokenAt = 0
 
   const after = (ms: number, run: () => void) => timers.push({ dueAt: now + ms, run })
+
+  const look = (instance: number, purpose: Purpose): Promise<Look> => {
+    const { promise, resolve } = Promise.withResolvers<Look>()
+    const seen = instances[instance]?.look(now, purpose)
+    if (!seen) throw new Error(`no instance ${instance}`)
+    const tell = (): void => {
+      isSettling = true
+      resolve(seen.look)
+    }
+    if (seen.afterMs === 0) tell()
+    else after(seen.afterMs, tell)
+    return promise
+  }
+
+  const pool: BenchPool = new BenchPool({
+    now: () => now,
+    policy: policy === ORACLE ? oracle((id) => trueWaitOf(id)) : policy,
+    size: fleet.size,
+    slots: SLOTS,
+    hasBreaker: hasBreakers,
+    random: random(seed ^ 0x5eed),
+    look,
+    onOut: (instance) => news.push(() => giveUp(instance)),
+  })
+
+  const trueWaitOf = (id: string): number => {
+    const engine = instances.find((_, i) => pool.nameOf(i) === id)
+    return engine && pool.asking ? engine.firstTokenAt(now, pool.asking) - now : Infinity
+  }
 
   const conclude = (flight: Flight, error: Told['error'], cachedTokens = 0): void => {
     flight.isOver = true
@@ -86,7 +94,7 @@ export function simulate({ policy, arrivals, fleet, seed, hasBreakers = true }: 
     const { arrival, firstAt } = flight
     told.push({
       ttftMs: firstAt === null ? null : firstAt - arrival.at,
-      promptTokens: arrival.prompt.length,
+      promptTokens: arrival.promptTokens,
       cachedTokens,
       outputTokens: error === null ? arrival.outputTokens : 0,
       error,
@@ -107,18 +115,17 @@ export function simulate({ policy, arrivals, fleet, seed, hasBreakers = true }: 
     sent[instance] = (sent[instance] ?? 0) + 1
     flight.grant = grant
     flight.sentAt = now
+    flight.sequence = null
     flying.add(flight)
     const { failsAfterMs } = engine
     if (failsAfterMs !== null) {
-      flight.job = null
-      after(failsAfterMs, () => fail(flight))
+      after(failsAfterMs, () => flight.grant === grant && fail(flight, 'upstream-failed'))
       return true
     }
-    flight.job = engine.submit(now, flight.arrival, {
+    flight.sequence = engine.submit(now, flight.arrival, {
       started: () => news.push(() => (flight.firstAt ??= now)),
       finished: (cached) => news.push(() => finish(flight, cached)),
     })
-    engine.advance(now)
     return true
   }
 
@@ -142,12 +149,12 @@ export function simulate({ policy, arrivals, fleet, seed, hasBreakers = true }: 
     const { grant, arrival, sentAt, firstAt } = flight
     if (grant === null || flight.isOver) return
     lastTokenAt = now
-    pool.release(grant, {
+    pool.release(grant, 'done', {
       ending: 'done',
       counted: 'reported',
       ttftMs: firstAt === null ? null : firstAt - sentAt,
       durationMs: now - sentAt,
-      promptTokens: arrival.prompt.length,
+      promptTokens: arrival.promptTokens,
       completionTokens: arrival.outputTokens,
       cachedTokens,
     })
@@ -155,47 +162,46 @@ export function simulate({ policy, arrivals, fleet, seed, hasBreakers = true }: 
     serveQueue()
   }
 
-  /** Its instance failed it: once more elsewhere, unless the tenant has seen some of the answer. */
-  const fail = (flight: Flight): void => {
-    const { grant, firstAt, avoid } = flight
+  /** It got no further there: once more elsewhere, unless the tenant has seen some of the answer. */
+  const fail = (flight: Flight, ending: Ending): void => {
+    const { grant, sequence, firstAt, avoid } = flight
     if (grant === null || flight.isOver) return
     flying.delete(flight)
-    if (flight.job) instances[grant.instance]?.abort(flight.job, now)
-    pool.release(grant, null)
-    avoid.push(pool.seats[grant.instance]?.id ?? '')
+    if (sequence) instances[grant.instance]?.abort(now, sequence)
+    pool.release(grant, ending, null)
+    avoid.push(pool.nameOf(grant.instance))
     flight.grant = null
     if (firstAt !== null || avoid.length >= ATTEMPTS) conclude(flight, 'failed')
     else arrive(flight)
     serveQueue()
   }
 
-  const failAllOn = (instance: number): void => {
-    const there = [...flying].filter(({ grant }) => grant?.instance === instance)
-    for (const flight of there) fail(flight)
+  const flightsOn = (instance: number): Flight[] =>
+    [...flying].filter(({ grant }) => grant?.instance === instance)
+
+  /** The pool has given it up: a stream that still moves may have its chance. */
+  const giveUp = (instance: number): void => {
+    const moves = instances[instance]?.moves ?? false
+    for (const flight of flightsOn(instance))
+      if (flight.firstAt === null || !moves) fail(flight, 'lost')
   }
 
-  const read = (): void => {
-    instances.forEach((instance, i) => {
-      // A long prefill stands still too, but only in what this engine counts; real ones count on.
-      if (instance.standsStill() && !instance.isAlive) {
-        pool.seats[i]?.health.suspect()
-        after(PROBE_MS, () => {
-          if (pool.seats[i]?.health.giveUp()) failAllOn(i)
-        })
-      }
-      if (pool.reading(i, instance.gauges())) failAllOn(i)
-    })
-    serveQueue()
-    after(READING_MS, read)
+  const readAll = (): void => {
+    isSettling = true
+    void pool.look().then(() => news.push(serveQueue))
+    after(LOOK_MS, readAll)
   }
 
   for (const { at, instance, turn } of fleet.events) {
     after(at, () => {
-      instances[instance]?.turn(turn)
-      if (turn === 'dies') failAllOn(instance)
+      instances[instance]?.turn(now, turn)
+      if (turn !== 'dies') return
+      for (const flight of flightsOn(instance))
+        fail(flight, flight.firstAt === null ? 'upstream-failed' : 'truncated')
     })
   }
-  after(0, read)
+  readAll()
+  await settled()
 
   const end = (arrivals.at(-1)?.at ?? 0) + TAIL_MS
   let upcoming = 0
@@ -209,18 +215,15 @@ export function simulate({ policy, arrivals, fleet, seed, hasBreakers = true }: 
     tellNews()
     for (let due = timers.popDue(now); due !== null; due = timers.popDue(now)) due.item.run()
     for (let due = arrivals[upcoming]; due !== undefined && due.at <= now;) {
-      arrive({
-        arrival: due,
-        avoid: [],
-        grant: null,
-        job: null,
-        sentAt: 0,
-        firstAt: null,
-        isOver: false,
-      })
+      arrive(flightOf(due))
       due = arrivals[++upcoming]
     }
     tellNews()
+    while (isSettling) {
+      isSettling = false
+      await settled()
+      tellNews()
+    }
   }
   for (const flight of [...flying, ...queue]) conclude(flight, 'failed')
   return { told, sent, tookMs: Math.max(1, lastTokenAt) }
@@ -233,3 +236,16 @@ export function simulate({ policy, arrivals, fleet, seed, hasBreakers = true }: 
     }
   }
 }
+
+const flightOf = (arrival: Arrival): Flight => ({
+  arrival,
+  avoid: [],
+  grant: null,
+  sequence: null,
+  sentAt: 0,
+  firstAt: null,
+  isOver: false,
+})
+
+/** When all that promises have to do for now is done. */
+const settled = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve))

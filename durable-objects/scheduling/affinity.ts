@@ -79,13 +79,7 @@ export class AffinityIndex {
 
   /** The instance was given this prompt, so it will hold all of its blocks. */
   note(prefix: Uint8Array, instance: string): void {
-    const view = viewOf(prefix)
-    const hashes: number[] = []
-    for (let block = 0; block < blocksOf(prefix); block++) {
-      hashes.push(view.getUint32(block * HASH_BYTES, true))
-      hashes.push(view.getUint32(block * HASH_BYTES + 4, true))
-    }
-    this.#hold(this.#holder(instance), 0, hashes)
+    this.#hold(this.#holder(instance), 0, viewOf(prefix), blocksOf(prefix))
   }
 
   /** It has restarted, or left the fleet: it holds nothing, and its limit is not known. */
@@ -120,18 +114,21 @@ export class AffinityIndex {
     const index = new AffinityIndex(options)
     // Oldest first, so that the order of use comes out as it was.
     for (const { name, start, hashes } of decodeDump(bytes).toReversed()) {
-      index.#hold(index.#holder(name), start, hashes)
+      const view = new DataView(new ArrayBuffer(hashes.length * (HASH_BYTES / 2)))
+      hashes.forEach((half, at) => view.setUint32(at * (HASH_BYTES / 2), half, true))
+      index.#hold(index.#holder(name), start, view, hashes.length / 2)
     }
     return index
   }
 
-  /** @param hashes low and high half of each block's hash, by turns */
-  #hold(holder: Holder, start: number, hashes: readonly number[]): void {
+  /** @param start index within its prompt of the first of the blocks */
+  #hold(holder: Holder, start: number, hashes: DataView, blocks: number): void {
     this.#uses++
     // Last block first, so that a prompt loses its tail before its head.
-    for (let at = hashes.length - 2; at >= 0; at -= 2) {
-      const [low = 0, high = 0] = [hashes[at], hashes[at + 1]]
-      this.#holdings.use(holder, low, high, start + at / 2, this.#uses)
+    for (let block = blocks - 1; block >= 0; block--) {
+      const low = hashes.getInt32(block * HASH_BYTES, true)
+      const high = hashes.getInt32(block * HASH_BYTES + 4, true)
+      this.#holdings.use(holder, low, high, start + block, this.#uses)
       if (this.size > this.#capacity) this.#giveUp()
     }
     this.#keepLimit(holder)
@@ -158,7 +155,7 @@ export class AffinityIndex {
 
   #find(view: DataView, block: number): number {
     const at = block * HASH_BYTES
-    return this.#holdings.find(view.getUint32(at, true), view.getUint32(at + 4, true))
+    return this.#holdings.find(view.getInt32(at, true), view.getInt32(at + 4, true))
   }
 
   #report(into: Map<string, number>, bits: number, word: number, depth: number): void {

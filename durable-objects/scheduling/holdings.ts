@@ -1,5 +1,5 @@
 import { tokensOf } from './blocks.ts'
-import { NONE, PairTable, widened } from './pair-table.ts'
+import { NONE, PairTable } from './pair-table.ts'
 
 /** One instance as the index knows it. */
 export interface Holder {
@@ -29,6 +29,15 @@ export interface Run {
 /** Bits of one word in a block's set of holders. */
 const WORD = 32
 
+/** A block's own words: its index within a prompt; from the next on, the set of its holders. */
+const DEPTH = 0
+const HOLDERS = 1
+
+/** A holding's own words: its neighbours in its holder's list. */
+const NEWER = 0
+const OLDER = 1
+const HOLDING_WORDS = 2
+
 /**
  * Which instance holds which block, and in which order they were used. A holding is a block in one
  * instance; a block exists as long as somebody holds it.
@@ -40,23 +49,14 @@ export class Holdings {
   readonly #blocks: PairTable
   /** By block and slot. */
   readonly #pairs: PairTable
-  /** Per block: its index within a prompt, and the set of its holders. */
-  #depths: Uint8Array
   #words = 2
-  #holders: Uint32Array
-  /** Per holding: its neighbours in its holder's list, and the number of the use. */
-  #newer: Int32Array
-  #older: Int32Array
+  /** Per holding: the number of the use. */
   #usedAt: Float64Array
 
   /** @param most holdings at any moment */
   constructor(most: number) {
-    this.#blocks = new PairTable(most)
-    this.#pairs = new PairTable(most)
-    this.#depths = new Uint8Array(this.#blocks.room)
-    this.#holders = new Uint32Array(this.#blocks.room * this.#words)
-    this.#newer = new Int32Array(this.#pairs.room)
-    this.#older = new Int32Array(this.#pairs.room)
+    this.#blocks = new PairTable(most, HOLDERS + this.#words)
+    this.#pairs = new PairTable(most, HOLDING_WORDS)
     this.#usedAt = new Float64Array(this.#pairs.room)
   }
 
@@ -72,15 +72,9 @@ export class Holdings {
 
   /** Makes room for one more holder in every set. */
   admit(slot: number): void {
-    while (slot >= this.#words * WORD) {
-      const wide = new Uint32Array(this.#blocks.room * this.#words * 2)
-      for (let block = 0; block < this.#blocks.room; block++) {
-        const own = this.#holders.subarray(block * this.#words, (block + 1) * this.#words)
-        wide.set(own, block * this.#words * 2)
-      }
-      this.#holders = wide
-      this.#words *= 2
-    }
+    if (slot < this.#words * WORD) return
+    while (slot >= this.#words * WORD) this.#words *= 2
+    this.#blocks.widen(HOLDERS + this.#words)
   }
 
   /** @returns the block with this hash; NONE where nobody holds it */
@@ -90,7 +84,7 @@ export class Holdings {
 
   /** One word of a block's set of holders: bit b of word w is slot 32w + b. */
   holdersOf(block: number, word: number): number {
-    return this.#holders[block * this.#words + word] ?? 0
+    return this.#blocks.get(block, HOLDERS + word)
   }
 
   /**
@@ -100,18 +94,21 @@ export class Holdings {
   use(holder: Holder, low: number, high: number, depth: number, use: number): void {
     let block = this.#blocks.find(low, high)
     if (block === NONE) block = this.#addBlock(low, high, depth)
-    let holding = this.#pairs.find(block, holder.slot)
-    if (holding === NONE) {
+    let holding = NONE
+    if (this.#isHeld(block, holder.slot)) {
+      holding = this.#pairs.find(block, holder.slot)
+      this.#unlink(holder, holding)
+    } else {
       holding = this.#addHolding(block, holder.slot)
-      holder.tokens += tokensOf(this.#depths[block] ?? 0)
-    } else this.#unlink(holder, holding)
+      holder.tokens += tokensOf(this.#blocks.get(block, DEPTH))
+    }
     this.#usedAt[holding] = use
-    this.#older[holding] = holder.newest
-    this.#newer[holding] = NONE
+    this.#pairs.set(holding, OLDER, holder.newest)
+    this.#pairs.set(holding, NEWER, NONE)
     if (holder.newest === NONE) {
       holder.oldest = holding
       holder.oldestUse = use
-    } else this.#newer[holder.newest] = holding
+    } else this.#pairs.set(holder.newest, NEWER, holding)
     holder.newest = holding
   }
 
@@ -121,11 +118,10 @@ export class Holdings {
     const block = this.#pairs.first(holding)
     this.#unlink(holder, holding)
     this.#pairs.remove(holding)
-    holder.tokens -= tokensOf(this.#depths[block] ?? 0)
+    holder.tokens -= tokensOf(this.#blocks.get(block, DEPTH))
 
-    const base = block * this.#words
-    const at = base + Math.floor(holder.slot / WORD)
-    this.#holders[at] = (this.#holders[at] ?? 0) & ~(1 << (holder.slot % WORD))
+    const at = HOLDERS + Math.floor(holder.slot / WORD)
+    this.#blocks.set(block, at, this.#blocks.get(block, at) & ~(1 << (holder.slot % WORD)))
     for (let word = 0; word < this.#words; word++) if (this.holdersOf(block, word) !== 0) return
     this.#blocks.remove(block)
   }
@@ -146,8 +142,8 @@ export class Holdings {
       // A depth out of turn: two hashes collided.
       while (this.#use(holding) === use && this.#depth(holding) === start + hashes.length / 2) {
         const block = this.#pairs.first(holding)
-        hashes.push(this.#blocks.first(block), this.#blocks.second(block))
-        holding = this.#older[holding] ?? NONE
+        hashes.push(this.#blocks.first(block) >>> 0, this.#blocks.second(block) >>> 0)
+        holding = this.#pairs.get(holding, OLDER)
       }
       at[latest] = holding
       uses[latest] = this.#use(holding)
@@ -160,41 +156,39 @@ export class Holdings {
   }
 
   #depth(holding: number): number {
-    return this.#depths[this.#pairs.first(holding)] ?? 0
+    return this.#blocks.get(this.#pairs.first(holding), DEPTH)
+  }
+
+  #isHeld(block: number, slot: number): boolean {
+    return (this.holdersOf(block, Math.floor(slot / WORD)) & (1 << (slot % WORD))) !== 0
   }
 
   #addBlock(low: number, high: number, depth: number): number {
     const block = this.#blocks.add(low, high)
-    const { room } = this.#blocks
-    if (this.#depths.length < room) {
-      this.#depths = widened(new Uint8Array(room), this.#depths)
-      this.#holders = widened(new Uint32Array(room * this.#words), this.#holders)
-    }
-    this.#depths[block] = depth
+    this.#blocks.set(block, DEPTH, depth)
     return block
   }
 
   #addHolding(block: number, slot: number): number {
     const holding = this.#pairs.add(block, slot)
-    const { room } = this.#pairs
-    if (this.#usedAt.length < room) {
-      this.#newer = widened(new Int32Array(room), this.#newer)
-      this.#older = widened(new Int32Array(room), this.#older)
-      this.#usedAt = widened(new Float64Array(room), this.#usedAt)
+    if (this.#usedAt.length < this.#pairs.room) {
+      const roomier = new Float64Array(this.#pairs.room)
+      roomier.set(this.#usedAt)
+      this.#usedAt = roomier
     }
-    const at = block * this.#words + Math.floor(slot / WORD)
-    this.#holders[at] = (this.#holders[at] ?? 0) | (1 << (slot % WORD))
+    const at = HOLDERS + Math.floor(slot / WORD)
+    this.#blocks.set(block, at, this.#blocks.get(block, at) | (1 << (slot % WORD)))
     return holding
   }
 
   #unlink(holder: Holder, holding: number): void {
-    const newer = this.#newer[holding] ?? NONE
-    const older = this.#older[holding] ?? NONE
+    const newer = this.#pairs.get(holding, NEWER)
+    const older = this.#pairs.get(holding, OLDER)
     if (newer === NONE) holder.newest = older
-    else this.#older[newer] = older
+    else this.#pairs.set(newer, OLDER, older)
     if (older === NONE) {
       holder.oldest = newer
       holder.oldestUse = newer === NONE ? Infinity : this.#use(newer)
-    } else this.#newer[older] = newer
+    } else this.#pairs.set(older, NEWER, newer)
   }
 }

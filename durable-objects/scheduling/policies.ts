@@ -57,17 +57,18 @@ export const POLICIES: Readonly<Record<PolicyName, Policy>> = {
       [fewInFlight, 0.1],
     ],
   },
-  // Weighed on the policy bench (bench/results/policies.md): time and tokens choose; the rest keeps
-  // them from herding where an estimate is wrong. Failing counts more than all else together.
+  // Weighed on the policy bench (bench/results/policies.md): time, tokens and what only few have cached
+  // choose, the next two part those that are alike. Crowding counts more than all of these together,
+  // since they do not see that an engine has stopped; failing more than anything.
   adaptive: {
     name: 'adaptive',
     scorers: [
       [soonest, 1],
       [fewTokens, 1],
-      [warmPrefix, 0.3],
+      [warmPrefix, 1],
       [idleGpu, 0.25],
       [fewInFlight, 0.3],
-      [uncrowded, 1],
+      [uncrowded, 5],
       [fewErrors, 20],
     ],
   },

@@ -71,30 +71,63 @@ export const sameSession = together('session', ({ session }) => session)
 export const sameAddress = together('address', ({ address }) => address)
 
 /**
- * 1 while it carries no more than `bound` times its share of the field's requests, this one
- * included; else 0. What keeps hashing and affinity from burying one instance (L16; "consistent
- * hashing with bounded loads", Mirrokni, Thorup, Zadimoghaddam, 2016). Somebody is always within it.
+ * 1 while it carries no more than its share of the field's requests, this one included, and some
+ * slack; else 0. What keeps hashing and affinity from burying one instance (L16; "consistent hashing with
+ * bounded loads", Mirrokni, Thorup, Zadimoghaddam, 2016). Somebody is always within it.
+ * @param slackOf requests above the share; not negative
  */
-const bounded = (name: string, bound: number): Scorer => ({
+const bounded = (
+  name: string,
+  slackOf: (share: number, candidate: Candidate, ask: Ask) => number,
+): Scorer => ({
   name,
-  score(field) {
+  score(field, ask) {
     let inFlight = 1
     for (const candidate of field) inFlight += candidate.inFlight
-    const perWeight = (bound * inFlight) / weightsOf(field)
-    return field.map((candidate) =>
-      candidate.inFlight + 1 <= Math.ceil(perWeight * weightInEffect(candidate)) ? 1 : 0,
-    )
+    const perWeight = inFlight / weightsOf(field)
+    return field.map((candidate) => {
+      const share = perWeight * weightInEffect(candidate)
+      const most = Math.ceil(share + slackOf(share, candidate, ask))
+      return candidate.inFlight + 1 <= most ? 1 : 0
+    })
   },
 })
 
 /** At most 1.25 times its share: for policies that would otherwise not look at the load. */
-export const withinBound = bounded('bounded_load', 1.25)
+export const withinBound = bounded('bounded_load', (share) => share / 4)
 
 /**
- * At most 1.5 times its share: for one that does, by estimates. They cannot see that an engine has
- * stopped; that its requests do not end shows at once in their number.
+ * What an instance may carry above its share while its requests are on time: a part of it, or a few where
+ * the share is small, so that in a quiet pool a conversation finds its cache again.
  */
-export const uncrowded = bounded('uncrowded', 1.5)
+const SLACK = 0.75
+const SLACK_AT_LEAST = 4
+
+/**
+ * What requests on time have left of the answer they are taken for, on average: all of it at first, and
+ * a third at the end, since nine in ten are shorter.
+ */
+const USUALLY_LEFT = 0.7
+
+/** Requests on time that are taken to run besides: one or two that are nearly done do not say it is late. */
+const BENEFIT_OF_DOUBT = 2
+
+/** How well an instance's requests keep time: 1, and towards 0 the more of them should be over. */
+function punctuality({ inFlight, outputTokensAhead }: Candidate, { outputTokens }: Ask): number {
+  const onTime = outputTokensAhead / (USUALLY_LEFT * Math.max(1, outputTokens))
+  return Math.min(1, (onTime + BENEFIT_OF_DOUBT) / (inFlight + BENEFIT_OF_DOUBT))
+}
+
+/**
+ * At most 1.75 times its share, and the less of that the later its requests are: for a policy that looks at
+ * the load by estimates. When an engine stops, these say that it is done soon; that its requests do
+ * not end shows in their number, and that they should have, in how little seems to be left of them.
+ */
+export const uncrowded = bounded(
+  'uncrowded',
+  (share, candidate, ask) =>
+    punctuality(candidate, ask) * Math.max(SLACK * share, SLACK_AT_LEAST * candidate.ramp),
+)
 
 /** Location hints that are a short way from each other. */
 const NEIGHBOURS: readonly (readonly string[])[] = [

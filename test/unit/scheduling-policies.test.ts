@@ -165,7 +165,7 @@ describe('tokens', () => {
   it('takes a prompt of 30,000 tokens for more than one request', () => {
     const field = [
       candidate({ id: 'a', inFlight: 1, promptTokensAhead: 30_000 }),
-      candidate({ id: 'b', inFlight: 3, promptTokensAhead: 600 }),
+      candidate({ id: 'b', inFlight: 3, promptTokensAhead: 600, outputTokensAhead: 200 }),
     ]
     expect(picked(field, POLICIES.tokens)).toBe('b')
     expect(picked(field, POLICIES.adaptive)).toBe('b')
@@ -222,6 +222,18 @@ describe('adaptive', () => {
     const warm = { id: 'a', prefixTokens: 960, promptTokensAhead: 9000, inFlight: 3 }
     const field = [candidate(warm), ...fieldOf(4).slice(1)]
     expect(picked(field, POLICIES.adaptive, { hashedTokens: 960 })).not.toBe('a')
+  })
+
+  it('gives no more to one whose requests should long be over, whatever it holds (L07)', () => {
+    const load = { slots: 32, inFlight: 8, outputTokensAhead: 8 * 70, promptTokensAhead: 500 }
+    const still = { ...load, inFlight: 13, outputTokensAhead: 13 * 16, promptTokensAhead: 0 }
+    const others = fieldOf(4, load).slice(1)
+    const pick = (named: Partial<Candidate>): string =>
+      picked([candidate({ ...named, prefixTokens: 960 }), ...others], POLICIES.adaptive, {
+        hashedTokens: 960,
+      })
+    expect(pick(still)).not.toBe('a')
+    expect(pick({ ...still, outputTokensAhead: 13 * 70 })).toBe('a')
   })
 
   it('shuns one that fails, however idle it looks beside busy ones (L09)', () => {

@@ -8,6 +8,7 @@ import {
   warmPrefix,
 } from '../../durable-objects/scheduling/estimates.ts'
 import * as scorers from '../../durable-objects/scheduling/scorers.ts'
+import type { Candidate } from '../../durable-objects/scheduling/types.ts'
 import { ask, candidate, fieldOf } from './scheduling-field.ts'
 
 const EVERY = [...Object.values(scorers), fewErrors, fewTokens, idleGpu, soonest, warmPrefix]
@@ -173,6 +174,46 @@ describe('bounded load', () => {
     fc.assert(
       fc.property(loads, (field) => {
         expect(scorers.withinBound.score(field.map(candidate), ask())).toContain(1)
+      }),
+    )
+  })
+})
+
+describe('uncrowded', () => {
+  const within = (
+    named: Partial<Candidate>,
+    others: Partial<Candidate> = { inFlight: 8 },
+  ): boolean => {
+    const field = [candidate(named), ...fieldOf(3, others)]
+    return scorers.uncrowded.score(field, ask({ outputTokens: 100 }))[0] === 1
+  }
+
+  it('lets one that is on time carry more than its share, up to a bound', () => {
+    expect(within({ inFlight: 13, outputTokensAhead: 13 * 70 })).toBe(true)
+    expect(within({ inFlight: 20, outputTokensAhead: 20 * 70 })).toBe(false)
+  })
+
+  it('takes one whose requests should long be over for one that may have stopped (L07)', () => {
+    expect(within({ inFlight: 13, outputTokensAhead: 13 * 16 })).toBe(false)
+  })
+
+  it('leaves a conversation with its cache in a quiet pool', () => {
+    expect(within({ inFlight: 3, outputTokensAhead: 3 * 70 }, {})).toBe(true)
+    expect(within({ inFlight: 1, outputTokensAhead: 16 }, {})).toBe(true) // nearly done is not late
+  })
+
+  it('does not flood one that starts slowly, however punctual it is', () => {
+    expect(within({ inFlight: 2, outputTokensAhead: 200, ramp: 0.1 })).toBe(false)
+  })
+
+  it('always leaves somebody to choose', () => {
+    const loads = fc.array(fc.record({ inFlight: fc.nat(40), outputTokensAhead: fc.nat(4000) }), {
+      minLength: 1,
+      maxLength: 8,
+    })
+    fc.assert(
+      fc.property(loads, (field) => {
+        expect(scorers.uncrowded.score(field.map(candidate), ask())).toContain(1)
       }),
     )
   })
