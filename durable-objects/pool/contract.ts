@@ -99,6 +99,11 @@ export interface Settlement {
   readonly blameless?: boolean
 }
 
+/** What the owner of a lease, or of a reservation, waits on. */
+export interface WatchRpc {
+  wait(): Promise<void>
+}
+
 /** The right to one slot of one instance. Dropping it (dispose) gives the slot back as `lost`. */
 export interface LeaseRpc {
   /**
@@ -106,6 +111,11 @@ export interface LeaseRpc {
    * be in vain, or when the lease was given back; rejects when the object was reset.
    */
   wait(): Promise<void>
+  /**
+   * To wait on, apart from the lease: a call that is pending on the lease itself keeps it from being
+   * dropped with its request's context. Absent from an object of the release before.
+   */
+  watch?(): WatchRpc | Promise<WatchRpc>
   release(settlement: Settlement): void | Promise<void>
 }
 
@@ -117,6 +127,10 @@ export interface Granted<L = LeaseRpc> {
   readonly lease: L
   /** Tokens of the prompt that this instance probably has in its prefix cache. */
   readonly expectedHitTokens?: number
+  /** How hard the pool is pressed: 0 (at ease) to 3. Absent: 0, or an object of the release before. */
+  readonly pressure?: number
+  /** What an answer is taken for where nobody says, in tokens. */
+  readonly usualOutputTokens?: number
 }
 
 /** A place in the pool's queue. Dropping it (dispose) frees the place at once. */
@@ -137,7 +151,7 @@ export interface Queued<T = TicketRpc> {
 /** Why no slot was given. A value, not an error: over RPC an error loses its class. */
 export type NotGranted =
   /** Every usable instance is at its slots. */
-  | { readonly kind: 'busy'; readonly retryAfterS: number }
+  | { readonly kind: 'busy'; readonly retryAfterS: number; readonly pressure?: number }
   /** No instance is ready (or none but those in `avoid`). `why`: `qwen-1 down: connection refused`. For logs. */
   | { readonly kind: 'none-ready'; readonly why: readonly string[] }
   | { readonly kind: 'all-avoided' }
@@ -260,6 +274,8 @@ export interface PoolStatus {
   readonly tokensPerSecond?: number | null
   /** What an answer is taken for where nobody says: the 90th percentile, in tokens. */
   readonly usualOutputTokens?: number
+  /** How hard it is pressed, 0 (at ease) to 3: the rates of batch, then of standard tenants, shrink with it. */
+  readonly pressure?: number
 }
 
 /** One instance's part in a decision. */

@@ -3,6 +3,7 @@ import type { Choice, Verdict } from '../scheduling/picker.ts'
 import { Chooser, expectedHitTokens, type Wish } from './chooser.ts'
 import type { Demand, Holding, ServiceClass, Work } from './contract.ts'
 import { Ledger, type LeaseId, type Seat } from './ledger.ts'
+import { Pressure } from './pressure.ts'
 import { Queue, type Answer } from './queue.ts'
 import { Tally, type Told } from './tally.ts'
 import type { Vitals } from './vitals.ts'
@@ -91,6 +92,9 @@ export class Dispatcher {
   /** The time of the call under way: every backlog and every ward asks for it, and it is one moment. */
   #moment: number | null = null
   readonly #vitals: Vitals
+  readonly #pressure: Pressure
+  /** Mean KV-cache use at the last readings, 0 to 1; null where nobody said. */
+  #kvUse: number | null = null
   #servedAs: string | null = null
 
   constructor({ now, random, vitals }: DispatcherDeps) {
@@ -99,6 +103,25 @@ export class Dispatcher {
     this.ledger = new Ledger(() => this.now)
     this.chooser = new Chooser({ ledger: this.ledger, vitals, random })
     this.tally = new Tally(now)
+    this.#pressure = new Pressure(now)
+  }
+
+  /** How hard the pool is pressed: told with each slot, so that tenants' rates can follow it. */
+  get pressure(): number {
+    return this.#pressure.look({ queue: this.queue.fill, kv: this.#kvUse })
+  }
+
+  /** After a round of readings. */
+  weigh(): void {
+    let sum = 0
+    let said = 0
+    for (const seat of this.ledger.seats) {
+      const { kvUse } = this.#vitals.gauges(seat)
+      if (kvUse === null || this.#vitals.state(seat) !== 'ready') continue
+      sum += kvUse
+      said++
+    }
+    this.#kvUse = said === 0 ? null : sum / said
   }
 
   /** Unix milliseconds; read once for each request that asks for a slot. */

@@ -2,6 +2,7 @@ import { RpcTarget } from 'cloudflare:workers'
 import type { LeaseRpc, Settlement } from './contract.ts'
 import type { Dispatcher } from './dispatcher.ts'
 import type { LeaseId } from './ledger.ts'
+import { Watch } from './watch.ts'
 
 /**
  * The right to one slot. The runtime disposes it when the request's context ends, whatever ended
@@ -23,6 +24,11 @@ export class Lease extends RpcTarget implements LeaseRpc {
    */
   wait(): Promise<void> {
     return this.#dispatcher.ledger.dismissal(this.#id)
+  }
+
+  /** While somebody waits on what it gives, the lease itself can be dropped. */
+  watch(): Watch {
+    return new Watch(this.wait())
   }
 
   release(settlement: Settlement): void {

@@ -68,7 +68,7 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
     const deps = { fetch: fetch.bind(globalThis), secretOf: secretsOf(env) }
     this.#fitness = new Fitness<Seat>({
       now: () => this.#dispatcher.now,
-      look: (instance, purpose) => this.#lookAt(instance, purpose, deps),
+      look: (instance, ...how) => this.#lookAt(deps, instance, ...how),
       onChange: () => this.#saveHealth(),
       onOut: (seat, why) => this.#giveUp(seat, why),
       workingSince: (seat) => this.#dispatcher.ledger.workingSince(seat),
@@ -190,6 +190,7 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
         const { kvTokens } = this.#fitness.ward(seat).gauges
         this.#dispatcher.chooser.affinity.limit(seat.config.instance, kvTokens)
       }
+      this.#dispatcher.weigh()
       this.#dispatcher.serveQueue()
     }
   }
@@ -286,27 +287,37 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
           target: { instance, base, site, secrets },
           reason,
           expectedHitTokens,
+          usualOutputTokens: this.#dispatcher.tally.usualOutputTokens,
+          ...this.#strain(),
           lease: new Lease(this.#dispatcher, lease),
         }
       }
       case 'none-ready':
         return { kind: 'none-ready', why: whyNotReady(this.#dispatcher.ledger, this.#fitness) }
       case 'busy':
+        return { ...outcome, ...this.#strain() }
       case 'all-avoided':
       case 'stale':
         return outcome
     }
   }
 
+  /** Nothing, as nearly always, while the pool is at ease. */
+  #strain(): { readonly pressure?: number } {
+    const { pressure } = this.#dispatcher
+    return pressure === 0 ? NO_STRAIN : { pressure }
+  }
+
   #lookAt(
+    deps: Parameters<typeof look>[2],
     instance: InstanceConfig,
     purpose: Purpose,
-    deps: Parameters<typeof look>[2],
+    withinMs: number,
   ): Promise<Look> {
     const { servedAs = '', health } = this.#config ?? {}
     const timeoutMs = health?.timeoutMs ?? EAGER_MS
     const lastResort = instance.lastResort ?? false // a stored one may not say
-    return look(instance, { servedAs, timeoutMs, purpose, lastResort }, deps)
+    return look(instance, { servedAs, timeoutMs, withinMs, purpose, lastResort }, deps)
   }
 
   /** Whoever has a request running there is told; the request decides what that means for it. */
@@ -342,6 +353,8 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
     this.ctx.storage.kv.put('health', known)
   }
 }
+
+const NO_STRAIN = {}
 
 const pause = (ms: number): Promise<null> =>
   new Promise((resolve) => {

@@ -91,6 +91,12 @@ export class Queue<T> {
     return this.#places.size
   }
 
+  /** Who waits, as a share of those that may, 0 to 1; 0 where nobody may. */
+  get fill(): number {
+    const { max } = this.#config
+    return max > 0 ? Math.min(1, this.size / max) : 0
+  }
+
   /** How many of a class wait. */
   sizeOf(name: ServiceClass): number {
     return this.#shares[name].size

@@ -31,6 +31,7 @@ export function statusOf(
     paths: Array.from(fitness.paths.all(), ([site, path]) => ({ site, ...path })),
     tokensPerSecond: tally.throughput.perSecond(ledger.size),
     usualOutputTokens: tally.usualOutputTokens,
+    pressure: dispatcher.pressure,
   }
 }
 

@@ -54,6 +54,11 @@ export function metricsOf(pools: readonly PoolStatus[]): Metric[] {
       ),
     ),
     gauge(
+      'pool_pressure',
+      "How hard the pool is pressed, 0 (at ease) to 3: batch, then standard tenants' rates shrink with it.",
+      ofPool(({ pressure }) => pressure),
+    ),
+    gauge(
       'pool_tokens_per_second',
       "Prompts' and answers' tokens that the pool does in a second.",
       ofPool(({ tokensPerSecond }) => tokensPerSecond),
