@@ -44,7 +44,7 @@ export function parseHost(value: unknown): Parsed<string> {
   return { ok: false, message: 'write an IP address, e.g. 10.0.0.12 or fd00::12' }
 }
 
-const parseUrl = (value: unknown, example: string): Parsed<URL> => {
+const parseUrl = (value: unknown, example: string, mayHaveQuery = false): Parsed<URL> => {
   const text = String(value)
   if (!/^https?:\/\//i.test(text) || !URL.canParse(text)) {
     return { ok: false, message: `write a whole URL, e.g. ${example}` }
@@ -53,7 +53,8 @@ const parseUrl = (value: unknown, example: string): Parsed<URL> => {
   if (url.username !== '' || url.password !== '') {
     return { ok: false, message: 'a URL must not carry a user name or password' }
   }
-  if (url.search !== '' || url.hash !== '' || /[?#]/.test(text)) {
+  if (mayHaveQuery ? text.includes('#') : /[?#]/.test(text)) {
+    if (mayHaveQuery) return { ok: false, message: 'leave out the fragment' }
     return { ok: false, message: 'leave out the query and the fragment' }
   }
   return { ok: true, value: url }
@@ -94,6 +95,33 @@ export function parseInstanceUrl(value: unknown): Parsed<string> {
     return { ok: false, message }
   }
   return { ok: true, value: url.href.replace(/\/+$/, '') }
+}
+
+/**
+ * Reads the issuer of tokens (OpenID Connect Discovery 1.0 §2: https, no query, no fragment).
+ *
+ * @returns the text as it stands: tokens are compared with it letter for letter
+ */
+export function parseIssuer(value: unknown): Parsed<string> {
+  const parsed = parseUrl(value, 'https://login.example.com')
+  if (!parsed.ok) return parsed
+  if (parsed.value.protocol !== 'https:') {
+    return { ok: false, message: `an issuer is an https URL: write https://${parsed.value.host}` }
+  }
+  return { ok: true, value: String(value) }
+}
+
+/** Reads where an issuer's public keys are. Some issuers want a query there. */
+export function parseJwksUrl(value: unknown): Parsed<string> {
+  const parsed = parseUrl(value, 'https://login.example.com/.well-known/jwks.json', true)
+  if (!parsed.ok) return parsed
+  const url = parsed.value
+  if (url.protocol === 'http:' && !isPrivateHost(url.hostname)) {
+    const message =
+      'plain http is allowed on loopback and private addresses only: who changes these keys on their way lets anybody in'
+    return { ok: false, message }
+  }
+  return { ok: true, value: url.href }
 }
 
 const HOST_NAME = /^(?!-)[a-z0-9_-]{1,63}(\.(?!-)[a-z0-9_-]{1,63})*$/

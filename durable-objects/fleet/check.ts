@@ -8,6 +8,7 @@ import { sentence } from './sentences.ts'
 import { settingRules } from './setting-rules.ts'
 import { readSource } from './source.ts'
 import type { Path, Problem } from './source.ts'
+import { termsRules } from './terms-rules.ts'
 import type { z } from 'zod'
 
 export type { Problem } from './source.ts'
@@ -80,7 +81,7 @@ export function checkFleet(
   const parsed = FleetFile.safeParse(source.data, { error: sentence })
   const refused = [...schemaFindings(parsed.error?.issues ?? [], source.data)]
   const draft = draftOf(source.data, refused)
-  const rules = [siteRules, settingRules, instanceRules, modelRules]
+  const rules = [siteRules, settingRules, instanceRules, modelRules, termsRules]
   const crossed = draft === null ? [] : rules.flatMap((rule) => [...rule(draft)])
   if (parsed.success && crossed.length === 0) return { ok: true, fleet: parsed.data }
   const problems = new Map<string, Problem>() // a default that is wrong for five pools is one mistake

@@ -1,3 +1,4 @@
+import { jwtIssuer } from './auth-schema.ts'
 import type { FleetFile, InstanceSpec, PoolSpec } from './schema.ts'
 import { poolSettings } from './settings.ts'
 import type { PoolSettings } from './settings.ts'
@@ -10,12 +11,13 @@ import type {
   SecretHeader,
   Snapshot,
 } from './snapshot.ts'
+import { compileTerms } from './terms.ts'
 
 /**
  * Number of what {@link compileFleet} makes of a file. Raised whenever the same file becomes something
  * else: what is stored under another number is made anew from its file.
  */
-export const FORMAT = 3
+export const FORMAT = 4
 
 /** One fleet version, ready to be handed out. */
 export interface Compiled {
@@ -167,6 +169,8 @@ export function compileFleet(
       pools: mapValues(fleet.pools, (spec, pool) => poolRoute(fleet, pool, spec)),
       corsOrigins: fleet.cors.origins,
       receipts: fleet.receipts,
+      terms: compileTerms(fleet, version),
+      jwt: jwtIssuer(fleet.auth),
     },
     pools: Object.entries(fleet.pools).map(([id, spec]) => poolConfig(fleet, id, spec, version)),
   }
@@ -184,5 +188,6 @@ export function namedSecrets(fleet: FleetFile): readonly string[] {
       if ('url' in instance && instance.key_env !== undefined) names.add(instance.key_env)
     }
   }
+  for (const { url_secret } of fleet.webhooks) names.add(url_secret)
   return [...names].sort()
 }

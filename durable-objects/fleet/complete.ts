@@ -6,10 +6,13 @@ import { FORMAT, breakerConfig, mapValues } from './compile.ts'
 import type { Compiled } from './compile.ts'
 import { BUILT_IN } from './settings.ts'
 import type { InstanceConfig, ModelRoute, PoolConfig, PoolRoute, Snapshot } from './snapshot.ts'
+import { noTerms } from './terms.ts'
 
-/** A snapshot of this release or an earlier one. */
-export function completeSnapshot(snapshot: Snapshot): Snapshot {
+/** A snapshot of this release or an earlier one, which knew neither plans nor tokens of an issuer. */
+export function completeSnapshot(snapshot: Snapshot): Required<Snapshot> {
   return {
+    terms: noTerms(snapshot.version),
+    jwt: null,
     ...snapshot,
     models: mapValues(snapshot.models, completeModel),
     pools: mapValues(snapshot.pools, completeRoute),

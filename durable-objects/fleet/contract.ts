@@ -40,6 +40,11 @@ export interface VersionEntry {
   readonly pools: number
 }
 
+/** A version's file as it was written. */
+export interface VersionFile extends VersionEntry {
+  readonly yaml: string
+}
+
 export interface FleetRpc {
   /** The current snapshot; null when `known` is the current version already, or there is none. */
   snapshot(known: number): Promise<Snapshot | null>
@@ -48,5 +53,7 @@ export interface FleetRpc {
   /** Newest first. */
   versions(): Promise<readonly VersionEntry[]>
   /** A version's file as it was written; the current one when `version` is null. */
-  file(version: number | null): Promise<(VersionEntry & { readonly yaml: string }) | null>
+  file(version: number | null): Promise<VersionFile | null>
+  /** Puts a backup's versions back and applies the newest; a conflict where there is a version already. */
+  restore(versions: readonly VersionFile[]): Promise<Applied>
 }

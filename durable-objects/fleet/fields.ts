@@ -67,8 +67,10 @@ export const ModelName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$/
   },
 })
 
-/** The router's own secrets, which a site must never be sent, and its other bindings. */
-const TAKEN = ['ADMIN_TOKEN', 'KEY_SIGNING_SECRET', 'POOL', 'TENANT', 'FLEET', 'CF_VERSION']
+/** The router's own secrets, which nobody must ever be sent, and its other bindings. */
+const TAKEN = 'ADMIN_TOKEN POOL TENANT DIRECTORY FLEET CF_VERSION BAD_KEYS USAGE'.split(' ')
+/** Tenants' keys are signed with it; there may be further ones while it is exchanged. */
+const SIGNING_SECRET = 'KEY_SIGNING_SECRET'
 const SECRET_FORM =
   'name a Worker secret in capitals, e.g. NODE_KEY_A; the secret itself is never written here'
 
@@ -77,6 +79,6 @@ export const SecretName = z
   .string({ error: SECRET_FORM })
   .regex(/^[A-Z][A-Z0-9_]{0,127}$/, SECRET_FORM)
   .refine(
-    (name) => !TAKEN.includes(name),
-    "is a binding of the router's own; give the site a secret of its own",
+    (name) => !TAKEN.includes(name) && !name.startsWith(SIGNING_SECRET),
+    "is a binding of the router's own; name a secret that is there for this alone",
   )

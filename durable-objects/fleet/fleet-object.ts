@@ -5,7 +5,7 @@ import { checkFleet } from './check.ts'
 import { FORMAT, compileFleet } from './compile.ts'
 import type { Compiled } from './compile.ts'
 import { completeVersion } from './complete.ts'
-import type { Applied, Change, FleetRpc, PoolTook, VersionEntry } from './contract.ts'
+import type { Applied, Change, FleetRpc, PoolTook, VersionEntry, VersionFile } from './contract.ts'
 import type { FleetFile } from './schema.ts'
 import type { PoolConfig, Snapshot } from './snapshot.ts'
 
@@ -72,11 +72,32 @@ export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
       .toArray()
   }
 
-  async file(version: number | null): Promise<(VersionEntry & { yaml: string }) | null> {
+  async file(version: number | null): Promise<VersionFile | null> {
     const row = this.#row(version)
     if (!row) return null
     const { compiled: _, ...entry } = row
     return entry
+  }
+
+  async restore(versions: readonly VersionFile[]): Promise<Applied> {
+    const newest = this.#row(null)
+    if (newest) return { kind: 'conflict', version: newest.version }
+    const last = versions.toSorted((a, b) => a.version - b.version).at(-1)
+    const checked = checkFleet(last?.yaml ?? '')
+    if (!last || !checked.ok) {
+      return { kind: 'invalid', problems: checked.ok ? [] : checked.problems }
+    }
+    this.#current = this.ctx.storage.transactionSync(() => {
+      for (const file of versions) {
+        // One that this release would refuse is kept all the same.
+        const read = checkFleet(file.yaml)
+        if (read.ok) this.#noteModels(Object.keys(read.fleet.models), file.at)
+        this.#insert(file, {}) // made anew from the file once it is needed
+      }
+      const row = this.#row(null)
+      return row && this.#compiled(row)
+    })
+    return { kind: 'applied', version: last.version, changed: true, pools: await this.#push(null) }
   }
 
   /** Sends every pool its part. One that left the fleet gets an empty pool, and drains. */
@@ -106,26 +127,34 @@ export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
   }
 
   #store(version: number, yaml: string, fleet: FleetFile): Compiled {
-    const now = Date.now()
-    const { sql } = this.ctx.storage
+    const at = Date.now()
     const models = Object.keys(fleet.models)
+    const pools = Object.keys(fleet.pools).length
     return this.ctx.storage.transactionSync(() => {
-      const seconds = Math.floor(now / 1000)
-      for (const name of models) {
-        sql.exec('INSERT OR IGNORE INTO models (name, created) VALUES (?, ?)', name, seconds)
-      }
+      this.#noteModels(models, at)
       const compiled = compileFleet(fleet, version, this.#created())
-      sql.exec(
-        'INSERT INTO versions (version, at, models, pools, yaml, compiled) VALUES (?, ?, ?, ?, ?, ?)',
-        version,
-        now,
-        models.length,
-        Object.keys(fleet.pools).length,
-        yaml,
-        JSON.stringify(compiled),
-      )
+      this.#insert({ version, at, models: models.length, pools, yaml }, compiled)
       return compiled
     })
+  }
+
+  #insert({ version, at, models, pools, yaml }: VersionFile, compiled: Partial<Compiled>): void {
+    this.ctx.storage.sql.exec(
+      'INSERT INTO versions (version, at, models, pools, yaml, compiled) VALUES (?, ?, ?, ?, ?, ?)',
+      version,
+      at,
+      models,
+      pools,
+      yaml,
+      JSON.stringify(compiled),
+    )
+  }
+
+  /** A model is as old as the first version that names it. */
+  #noteModels(names: readonly string[], at: number): void {
+    const sql = `INSERT INTO models (name, created) VALUES (?, ?)
+      ON CONFLICT (name) DO UPDATE SET created = min(created, excluded.created)`
+    for (const name of names) this.ctx.storage.sql.exec(sql, name, Math.floor(at / 1000))
   }
 
   /**

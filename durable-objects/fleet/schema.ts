@@ -5,8 +5,11 @@
  */
 import { z } from 'zod'
 import { parseCorsOrigin, parseHost, parseInstanceUrl, parseOrigin } from './address.ts'
+import { authShape } from './auth-schema.ts'
 import { Id, ModelName, SecretName, readAs } from './fields.ts'
 import { settingsShape } from './settings.ts'
+import { PlanSpec, PriceSpec, termsShape } from './terms-schema.ts'
+import { GROUPED } from './units.ts'
 import type { Parsed } from './units.ts'
 
 const Site = z.strictObject({
@@ -129,6 +132,9 @@ const Model = z.strictObject({
     .array(z.string())
     .default([])
     .describe('Models tried, in this order, when nothing here can answer.'),
+  price: PriceSpec.optional().describe(
+    'Money for a million tokens, in the currency of `billing`. Default none: it costs nothing.',
+  ),
 })
 
 /** `fleet.yaml`: what it may say, and what each field becomes (milliseconds, bytes, canonical URLs). */
@@ -150,6 +156,8 @@ export const FleetFile = z
       .record(ModelName, Model)
       .refine((models) => Object.keys(models).length > 0, 'needs at least one model')
       .describe('The public names that tenants ask for.'),
+    ...termsShape,
+    ...authShape,
     cors: z
       .strictObject({
         origins: z
@@ -167,18 +175,21 @@ export const FleetFile = z
       .default(true)
       .describe('Whether answers carry x-penstock-* headers that say how they came about.'),
   })
-  .describe('The fleet: sites, pools of vLLM instances, and the models that tenants ask for.')
+  .describe(
+    'The fleet: sites, pools of vLLM instances, the models that tenants ask for, and on which terms.',
+  )
 
 export type FleetFile = z.output<typeof FleetFile>
 export type FleetInput = z.input<typeof FleetFile>
 export type PoolSpec = FleetFile['pools'][string]
 export type InstanceSpec = PoolSpec['instances'][number]
 
-/** The schema of each entry of the three maps, for an entry whose key alone is refused. */
+/** The schema of each entry of the maps by name, for an entry whose key alone is refused. */
 export const ENTRIES: Readonly<Record<string, z.ZodType>> = {
   sites: Site,
   pools: Pool,
   models: Model,
+  plans: PlanSpec,
 }
 
 /** What editors check and complete `fleet.yaml` with. */
@@ -186,6 +197,22 @@ export function fleetJsonSchema(): object {
   return {
     $id: 'fleet.schema.json',
     title: 'Penstock fleet',
-    ...z.toJSONSchema(FleetFile, { io: 'input' }),
+    ...z.toJSONSchema(FleetFile, {
+      io: 'input',
+      override: ({ jsonSchema }) => {
+        if (jsonSchema.type === 'integer') allowGroups(jsonSchema)
+      },
+    }),
   }
+}
+
+/** Editors read YAML 1.2, to which `400_000` is text. */
+function allowGroups(schema: z.core.JSONSchema.BaseSchema): void {
+  const { type, minimum, maximum } = schema
+  for (const key of ['type', 'minimum', 'maximum'] as const) delete schema[key]
+  const isBound = maximum !== Number.MAX_SAFE_INTEGER
+  schema.anyOf = [
+    { type, ...(minimum !== undefined && { minimum }), ...(isBound && { maximum }) },
+    { type: 'string', pattern: GROUPED.source },
+  ] as z.core.JSONSchema.BaseSchema[]
 }

@@ -183,6 +183,68 @@ export interface ModelRoute {
   readonly fallback: readonly string[]
 }
 
+/** What a tenant gets for its money; by name in the fleet file. */
+export interface Plan {
+  readonly name: string
+  /** Names or globs of models; `*` alone: all of them. */
+  readonly models: readonly string[]
+  readonly class: 'interactive' | 'standard' | 'batch'
+  /** Null: no limit of this kind. */
+  readonly rpm: number | null
+  readonly tpm: number | null
+  readonly concurrency: number | null
+  readonly tokensPerDay: number | null
+  readonly tokensPerMonth: number | null
+  /** Counts and tells, refuses nothing. */
+  readonly dryRun: boolean
+}
+
+/** Money for a million tokens, in the fleet's currency. */
+export interface Price {
+  readonly prompt: number
+  /** Of the prompt's tokens, those out of a prefix cache. */
+  readonly cached: number
+  readonly completion: number
+}
+
+export type WebhookEvent = 'budget'
+
+/** Who is told of what. */
+export interface Webhook {
+  /** Name of the Worker secret with the URL. */
+  readonly urlSecret: string
+  readonly events: readonly WebhookEvent[]
+}
+
+/**
+ * What tenants' objects need of a fleet version. Few versions change it, so they are told by its hash
+ * and ask for the rest when it is another one than theirs.
+ */
+export interface Terms {
+  readonly version: number
+  /** Of all that follows, and of nothing else. */
+  readonly hash: string
+  readonly plans: Readonly<Record<string, Plan>>
+  /** By the model's own name; one without a price costs nothing. */
+  readonly prices: Readonly<Record<string, Price>>
+  /** ISO 4217; null where the fleet names none. */
+  readonly currency: string | null
+  /** IANA name; days and months begin by it. */
+  readonly timeZone: string
+  readonly webhooks: readonly Webhook[]
+}
+
+/** Whose tokens (JWT, RFC 7519) are taken in place of keys. */
+export interface JwtIssuer {
+  readonly issuer: string
+  readonly audience: string
+  readonly jwksUrl: string
+  /** The claim that names the tenant. */
+  readonly tenantClaim: string
+  /** Seconds by which clocks may differ. */
+  readonly clockSkewS: number
+}
+
 /** One fleet version, as the Worker routes by it. */
 export interface Snapshot {
   readonly version: number
@@ -190,4 +252,7 @@ export interface Snapshot {
   readonly pools: Readonly<Record<string, PoolRoute>>
   readonly corsOrigins: readonly string[]
   readonly receipts: boolean
+  /** Absent from a snapshot of the release before, like all that follow. */
+  readonly terms?: Terms
+  readonly jwt?: JwtIssuer | null
 }

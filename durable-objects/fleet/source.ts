@@ -1,6 +1,7 @@
 /** Reads YAML while remembering where each value stands, so that a problem can name its line. */
 import { LineCounter, isAlias, isMap, isScalar, isSeq, parseDocument, visit } from 'yaml'
 import type { Document, Node, ScalarTag } from 'yaml'
+import { GROUPED } from './units.ts'
 
 /** From the root of the file to a value: keys, and positions in lists. */
 export type Path = readonly (string | number)[]
@@ -23,11 +24,11 @@ export interface Source {
   problem(path: Path, message: string, at?: 'key' | 'value'): Problem
 }
 
-/** `400_000`: YAML 1.1 had these, YAML 1.2 reads them as text. */
+/** Digits in groups, read as the number they are. */
 const grouped: ScalarTag = {
   tag: 'tag:yaml.org,2002:int',
   default: true,
-  test: /^[-+]?[0-9]+(?:_[0-9]+)+$/,
+  test: GROUPED,
   resolve: (text) => Number(text.replaceAll('_', '')),
 }
 

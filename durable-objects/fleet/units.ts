@@ -9,6 +9,9 @@ const MS_PER = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 } as const
 const SIZE = /^(\d+(?:\.\d+)?)(KiB|MiB|GiB)$/
 const BYTES_PER = { KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 } as const
 
+/** `400_000`: YAML 1.1 had these, YAML 1.2 reads them as text. */
+export const GROUPED = /^[-+]?[0-9]+(?:_[0-9]+)+$/
+
 /** `5s`, `250ms`, `10m`, `1.5h`: the pattern that editors check. */
 export const DURATION_PATTERN = DURATION.source
 /** `16MiB`, `512KiB`, `1GiB`: the pattern that editors check. */

@@ -45,8 +45,12 @@ pools:
       - { id: far, url: "https://api.example.com/v2/", key_env: FAR_KEY, last_resort: true }
   q: { served_as: n, instances: [{ id: only, url: "http://127.0.0.1:9002" }] }
 models:
-  m: { arms: [{ pool: p }, { pool: q }], fallback: [n] }
+  m: { arms: [{ pool: p }, { pool: q }], fallback: [n], price: { prompt: 1, completion: 2 } }
   n: { arms: [{ pool: q }] }
+plans: { free: { rpm: 60 } }
+billing: { currency: EUR }
+webhooks: [{ url_secret: ALERT_URL, events: [budget] }]
+auth: { jwt: { issuer: "https://id.example.com", audience: api, jwks_url: "https://id.example.com/keys" } }
 `)
 
 describe('compileFleet', () => {
@@ -208,14 +212,15 @@ models: { constructor: { arms: [{ pool: p }] } }`)
 
 it('names every secret once, in order', () => {
   expect(namedSecrets(example)).toEqual(['ACCESS_ID_A', 'ACCESS_SECRET_A', 'NODE_KEY_A'])
-  expect(namedSecrets(mixed)).toEqual(['FAR_KEY', 'VLLM_KEY'])
+  expect(namedSecrets(mixed)).toEqual(['ALERT_URL', 'FAR_KEY', 'VLLM_KEY'])
 })
 
 /** Every field of a compiled version, whatever the names of its pools and models. */
 function fieldsOf(value: unknown, at = ''): string[] {
   if (typeof value !== 'object' || value === null) return [at]
   return Object.entries(value).flatMap(([key, child]) => {
-    const isName = Array.isArray(value) || /^snapshot\.(models|pools)$/.test(at)
+    const isName =
+      Array.isArray(value) || /^snapshot\.(models|pools|terms\.(plans|prices))$/.test(at)
     return fieldsOf(child, at === '' ? key : `${at}.${isName ? '*' : key}`)
   })
 }
@@ -224,7 +229,7 @@ const allFieldsOf = (value: unknown): string[] => [...new Set(fieldsOf(value))].
 // A field that is added here without raising FORMAT would be missing from what is stored until the
 // next apply. Whoever changes this list raises the number.
 it('is of the format whose fields these are', () => {
-  expect(FORMAT).toBe(3)
+  expect(FORMAT).toBe(4)
   expect(allFieldsOf(compileFleet(mixed, 1, {}))).toEqual(
     [
       'format',
@@ -252,6 +257,23 @@ it('is of the format whose fields these are', () => {
       ...['mediaDomains.*', 'reasoningField', 'region'].map((field) => `snapshot.pools.*.${field}`),
       ...['mediaTokens.image', 'mediaTokens.audioSecond'].map(
         (field) => `snapshot.pools.*.${field}`,
+      ),
+      ...['version', 'hash', 'currency', 'timeZone'].map((field) => `snapshot.terms.${field}`),
+      ...['webhooks.*.urlSecret', 'webhooks.*.events.*'].map((field) => `snapshot.terms.${field}`),
+      ...[
+        'name',
+        'models.*',
+        'class',
+        'rpm',
+        'tpm',
+        'concurrency',
+        'tokensPerDay',
+        'tokensPerMonth',
+        'dryRun',
+      ].map((field) => `snapshot.terms.plans.*.${field}`),
+      ...['prompt', 'cached', 'completion'].map((field) => `snapshot.terms.prices.*.${field}`),
+      ...['issuer', 'audience', 'jwksUrl', 'tenantClaim', 'clockSkewS'].map(
+        (field) => `snapshot.jwt.${field}`,
       ),
       ...['version', 'pool', 'servedAs', 'policy', 'scorers', 'slowStartMs'].map(
         (field) => `pools.*.${field}`,
@@ -290,6 +312,7 @@ const ADDED: Readonly<Record<number, Readonly<Record<string, readonly string[]>>
     config: ['scorers', 'breaker', 'queue', 'slowStartMs'],
     instance: ['region'],
   },
+  4: { snapshot: ['terms', 'jwt'] },
 }
 
 /** A version as an earlier format was. */
@@ -304,7 +327,7 @@ function asOf(format: number, { snapshot, pools }: Compiled): Compiled {
   return {
     format,
     snapshot: {
-      ...snapshot,
+      ...without('snapshot', snapshot),
       models: each('model', snapshot.models),
       pools: each('route', snapshot.pools),
     },
@@ -316,11 +339,13 @@ function asOf(format: number, { snapshot, pools }: Compiled): Compiled {
 }
 
 /** Names of all fields, by what they are of. */
-const keysOf = ({ snapshot: { models, pools }, pools: configs }: Compiled) =>
+const keysOf = ({ snapshot, pools: configs }: Compiled) =>
   [
-    models['m'],
-    pools['p'],
-    pools['p']?.limits,
+    snapshot,
+    snapshot.terms,
+    snapshot.models['m'],
+    snapshot.pools['p'],
+    snapshot.pools['p']?.limits,
     configs[0],
     configs[0]?.breaker,
     configs[0]?.instances[0],
@@ -367,7 +392,20 @@ describe('what an earlier release compiled', () => {
     expect(pools[0]?.instances.map(({ region }) => region)).toEqual([null, null, null])
   })
 
-  it.each([1, 2])('lacks nothing of format 3 then, if it was of format %d', (format) => {
+  it('has no plans, which that release refused, and nobody whose tokens are taken', () => {
+    const { snapshot } = completeVersion(asOf(3, whole))
+    expect(snapshot.terms).toMatchObject({
+      version: 3,
+      plans: {},
+      prices: {},
+      currency: null,
+      timeZone: 'UTC',
+      webhooks: [],
+    })
+    expect(snapshot.jwt).toBeNull()
+  })
+
+  it.each([1, 2, 3])('lacks nothing of format 4 then, if it was of format %d', (format) => {
     const older = asOf(format, whole)
     expect(keysOf(older)).not.toEqual(keysOf(whole))
     expect(keysOf(completeVersion(older))).toEqual(keysOf(whole))

@@ -8,6 +8,8 @@ interface Schema {
   readonly description?: string
   readonly pattern?: string
   readonly enum?: readonly unknown[]
+  readonly minimum?: number
+  readonly minItems?: number
   readonly required?: readonly string[]
   readonly properties?: Readonly<Record<string, Schema>>
   readonly propertyNames?: Schema
@@ -32,7 +34,11 @@ function fits(value: unknown, node: Schema): boolean {
   if (node.type !== undefined && !TYPES[node.type]?.(value)) return false
   if (node.enum && !node.enum.includes(value)) return false
   if (node.pattern && !new RegExp(node.pattern).test(String(value))) return false
-  if (Array.isArray(value)) return value.every((item) => fits(item, node.items ?? {}))
+  if (typeof value === 'number' && value < (node.minimum ?? value)) return false
+  if (Array.isArray(value)) {
+    if (value.length < (node.minItems ?? 0)) return false
+    return value.every((item) => fits(item, node.items ?? {}))
+  }
   if (typeof value !== 'object' || value === null) return true
   if (node.required?.some((key) => !(key in value))) return false
   return Object.entries(value).every(([key, child]) => {
@@ -76,8 +82,20 @@ describe('the JSON Schema for editors', () => {
     ['a breaker with a bare number for a duration', { defaults: { breaker: { open: 10 } } }],
     ['a pool id in capitals', { pools: { QWEN: { served_as: 'x', instances: [] } } }],
     ['a secret instead of its name', { sites: { a: { origin: 'https://a', node_key: 'sk-1' } } }],
+    ['a limit with a unit', { plans: { free: { rpm: '60/min' } } }],
+    ['a limit of nothing', { plans: { free: { rpm: 0 } } }],
+    ['a plan that allows no model', { plans: { free: { models: [] } } }],
+    ['a price without its answers', { models: { m: { arms: [], price: { prompt: 1 } } } }],
+    ['a currency in small letters', { billing: { currency: 'eur' } }],
+    ['an event of a later version', { webhooks: [{ url_secret: 'A', events: ['guard'] }] }],
+    ['an issuer without keys', { auth: { jwt: { issuer: 'https://a', audience: 'b' } } }],
   ])('refuses %s', (_, change) => {
     expect(fits({ ...(example as object), ...change }, schema)).toBe(false)
+  })
+
+  it('takes digits in groups, which are text to an editor', () => {
+    const plans = { free: { tpm: '40_000', rpm: 60 } }
+    expect(fits({ ...(example as object), plans }, schema)).toBe(true)
   })
 
   it('describes every field and leaves no map open', () => {

@@ -1,0 +1,57 @@
+/** What a fleet version says to tenants, as their objects keep it. */
+import { fingerprint } from './fingerprint.ts'
+import type { FleetFile } from './schema.ts'
+import type { Plan, Price, Terms } from './snapshot.ts'
+
+type PlanFields = FleetFile['plans'][string]
+type PriceFields = NonNullable<FleetFile['models'][string]['price']>
+
+const plan = (name: string, spec: PlanFields, ownName: ReadonlyMap<string, string>): Plan => ({
+  name,
+  // Aliases come and go; what a request claims is a model by its own name.
+  models: [...new Set(spec.models.map((model) => ownName.get(model) ?? model))],
+  class: spec.class,
+  rpm: spec.rpm ?? null,
+  tpm: spec.tpm ?? null,
+  concurrency: spec.concurrency ?? null,
+  tokensPerDay: spec.tokens_per_day ?? null,
+  tokensPerMonth: spec.tokens_per_month ?? null,
+  dryRun: spec.dry_run,
+})
+
+const price = ({ prompt, cached, completion }: PriceFields): Price => ({
+  prompt,
+  cached: cached ?? prompt,
+  completion,
+})
+
+type Said = Omit<Terms, 'version' | 'hash'>
+
+const termsOf = (version: number, said: Said): Terms => ({
+  version,
+  hash: fingerprint(said),
+  ...said,
+})
+
+/** Two versions that say the same to tenants have one hash, in whatever order their files say it. */
+export function compileTerms(fleet: FleetFile, version: number): Terms {
+  const models = Object.entries(fleet.models)
+  const ownName = new Map(
+    models.flatMap(([name, { aliases }]) => aliases.map((alias) => [alias, name] as const)),
+  )
+  return termsOf(version, {
+    plans: Object.fromEntries(
+      Object.entries(fleet.plans).map(([name, spec]) => [name, plan(name, spec, ownName)]),
+    ),
+    prices: Object.fromEntries(
+      models.flatMap(([name, spec]) => (spec.price ? [[name, price(spec.price)]] : [])),
+    ),
+    currency: fleet.billing.currency ?? null,
+    timeZone: fleet.billing.time_zone,
+    webhooks: fleet.webhooks.map(({ url_secret: urlSecret, events }) => ({ urlSecret, events })),
+  })
+}
+
+/** The terms of a file that says nothing of tenants. */
+export const noTerms = (version: number): Terms =>
+  termsOf(version, { plans: {}, prices: {}, currency: null, timeZone: 'UTC', webhooks: [] })
