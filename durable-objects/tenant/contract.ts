@@ -1,37 +1,328 @@
-/** The RPC contract of a tenant's object, one per tenant (`docs/contract.md`). */
+/**
+ * The RPC contract of a tenant's object, one per tenant (`docs/contract.md`). A new Worker talks to an
+ * old object for minutes after a deploy, and the reverse: fields and kinds are only ever added, and a
+ * reader ignores what it does not know.
+ */
+import type { Terms } from '../fleet/snapshot.ts'
+import type { Ending, ServiceClass, WatchRpc } from '../pool/contract.ts'
 
-/** What a Worker asks before it serves a request. The key itself never leaves the Worker. */
-export interface Admission {
-  readonly contract: number
-  readonly keyId: string
-  /** SHA-256 of the whole key, hex. */
-  readonly keyHash: string
+/** What a tenant, or one of its keys, may use. Null: no limit of this kind. */
+export interface Limits {
+  /** Requests, and tokens, within any sixty seconds. */
+  readonly rpm: number | null
+  readonly tpm: number | null
+  /** Requests that run at once. */
+  readonly concurrency: number | null
+  /** Tokens of a calendar day and month, in the fleet's time zone. */
+  readonly tokensPerDay: number | null
+  readonly tokensPerMonth: number | null
 }
 
-export type Admitted =
-  | { readonly kind: 'admitted' }
-  /** No such tenant or key, another secret, or revoked: which of them is nobody's business. */
-  | { readonly kind: 'refused'; readonly code: 'invalid_api_key' }
+/** What an operator gives a tenant beside, or in place of, its plan's. What is left out is the plan's. */
+export interface Overrides extends Partial<Limits> {
+  readonly class?: ServiceClass
+  /** Names or globs of models. */
+  readonly models?: readonly string[]
+}
+
+/** Money for a calendar month, in the fleet's currency. At 80 and 100 % the operator's webhook is told. */
+export interface Budget {
+  readonly monthly: number
+  /** Whether requests are refused once it is used up. */
+  readonly stop: boolean
+}
+
+/** What an operator sets of a tenant. */
+export interface Profile {
+  /** Null: no limits, every model. */
+  readonly plan: string | null
+  readonly overrides: Overrides
+  readonly budget: Budget | null
+  /** Why it is suspended; null while it is not. */
+  readonly suspended: { readonly at: number; readonly reason: string | null } | null
+}
+
+/** What is known of a tenant. Times are Unix milliseconds. */
+export interface TenantEntry extends Profile {
+  readonly id: string
+  readonly created: number
+  /** What holds: the plan, with the tenant's own in place of it. */
+  readonly limits: Limits
+  readonly class: ServiceClass
+  readonly models: readonly string[]
+  readonly dryRun: boolean
+  /** The plan is in no fleet any more; what it last said goes on. */
+  readonly planMissing: boolean
+  /** Requests that run just now. */
+  readonly running: number
+  /** Tokens, and money, of this day and this month so far. */
+  readonly tokensToday: number
+  readonly tokensThisMonth: number
+  readonly costThisMonth: number
+}
+
+/** Limits of one key, within those of its tenant. */
+export interface KeyLimits {
+  readonly rpm: number | null
+  readonly tpm: number | null
+  /** Names or globs; null: all of the tenant's. */
+  readonly models: readonly string[] | null
+  /** Addresses and networks (CIDR) it may be used from; null: anywhere. */
+  readonly addresses: readonly string[] | null
+  readonly budget: Budget | null
+}
 
 export interface KeyEntry {
   readonly id: string
   readonly name: string | null
-  /** Unix milliseconds. */
+  /** Unix milliseconds, like all that follow. */
   readonly created: number
   readonly revoked: number | null
+  /** From then on it is not valid. Absent, like all that follow, from an object of the release before. */
+  readonly expires?: number | null
+  readonly limits?: KeyLimits
+}
+
+export interface NewKey {
+  readonly name: string | null
+  readonly expires: number | null
+  readonly limits: KeyLimits
 }
 
 export type CreatedKey =
   /** The only time the key is seen: its hash is what is kept. */
   | { readonly kind: 'created'; readonly key: string; readonly entry: KeyEntry }
   | { readonly kind: 'no-tenant' }
+  | { readonly kind: 'no-key' }
+
+/** What a request wants of its tenant's allowance. */
+export interface Claim {
+  /** Request id; unique, ours. */
+  readonly request: string
+  /** The model's own name, whatever the tenant called it. */
+  readonly model: string
+  /** Tokens of the prompt, roughly, and of the answers, as expected. Zero where none are used. */
+  readonly promptTokens: number
+  readonly outputTokens: number
+  /** Milliseconds this request may still live; its reservation ends a while after that. */
+  readonly remainingMs: number
+  /** How hard its pool is pressed, as the pool said last: 0 (at ease) to 3. */
+  readonly pressure: number
+}
+
+/** What a Worker asks before it serves a request. The key itself never leaves the Worker. */
+export interface Admission {
+  readonly contract: number
+  /** The key's id; `jwt` for one who came with a token of the operator's identity provider. */
+  readonly keyId: string
+  /** SHA-256 of the whole key, hex; '' for a token, which the Worker has checked by itself. */
+  readonly keyHash: string
+  /** The terms the Worker knows of. Absent from a Worker of the release before, which asks about the key alone. */
+  readonly terms?: Pick<Terms, 'version' | 'hash'>
+  /** The terms themselves, once the object has said that it wants them. */
+  readonly newTerms?: Terms
+  /** The client's address; '' where it is not known. */
+  readonly address?: string
+  /** Null: only whether the key holds, nothing is counted. */
+  readonly claim?: Claim | null
+}
+
+/** One limit per minute, as the `x-ratelimit-*` headers tell it. */
+export interface Allowance {
+  readonly limit: number
+  readonly remaining: number
+  /** Milliseconds until all of it may be used again. */
+  readonly resetMs: number
+}
+
+/** The narrowest of the tenant's and the key's; null where there is no limit. */
+export interface Allowances {
+  readonly requests: Allowance | null
+  readonly tokens: Allowance | null
+}
+
+/** What a Worker remembers of a tenant for a while, so that the next request needs one round trip. */
+export interface Standing {
+  readonly plan: string | null
+  readonly class: ServiceClass
+  /** Names or globs of the models that this key may use. */
+  readonly models: readonly string[]
+}
+
+export type AdmissionCode =
+  /** No such tenant or key, another secret, expired or revoked: which of them is nobody's business. */
+  | 'invalid_api_key'
+  | 'tenant_suspended'
+  | 'address_not_allowed'
+  | 'model_not_allowed'
+  | 'rate_limit_exceeded'
+  | 'insufficient_quota'
+
+export type Admitted<R = ReservationRpc> =
+  | {
+      readonly kind: 'admitted'
+      /** Absent from an object of the release before, like all that follow. */
+      readonly standing?: Standing
+      readonly allowances?: Allowances
+      /** Given where something was claimed. */
+      readonly reservation?: R
+      /** Unix milliseconds: what the reservation is known by after a reset, beside the request's id. */
+      readonly at?: number
+      /** A dry run would have refused it for this. */
+      readonly overLimit?: AdmissionCode
+    }
+  | {
+      readonly kind: 'refused'
+      readonly code: AdmissionCode
+      /** For the tenant: what is used up and how much there is. Absent from an object of the release before. */
+      readonly message?: string
+      /** Seconds, 1 to 60; null where trying again is in vain. */
+      readonly retryAfterS?: number | null
+      readonly allowances?: Allowances
+    }
+  /** The object has other terms, or none: once more, with `newTerms`. */
+  | { readonly kind: 'terms-wanted' }
+
+/** What a request came to. */
+export interface Bill {
+  readonly ending: Ending
+  /** The model that answered, which a fallback may have made another one. */
+  readonly model: string
+  /** Null where nobody could say. */
+  readonly promptTokens: number | null
+  readonly completionTokens: number | null
+  readonly cachedTokens: number | null
+  readonly counted: 'reported' | 'ids' | 'estimate' | null
+}
+
+/**
+ * A request's part of its tenant's allowance. Dropping it (dispose) settles it as `lost`: the tokens
+ * that were reserved are free again, those of the prompt are booked as an estimate.
+ */
+export interface ReservationRpc {
+  /**
+   * Pending while all is well. Resolves when the request must end: its key was revoked or its tenant
+   * suspended, at once. Rejects when the object was reset.
+   */
+  wait(): Promise<void>
+  /**
+   * To wait on, apart from the reservation: `reservation.watch().wait()`. A call that is pending on the
+   * reservation itself keeps it from being dropped with its request's context.
+   */
+  watch?(): WatchRpc | Promise<WatchRpc>
+  /** Makes the reservation real use, once. `refused`: nothing was done, nothing counts. */
+  settle(bill: Bill): void | Promise<void>
+}
+
+/** What a Worker says after the object was reset: "this request still runs". */
+export interface Running {
+  readonly contract: number
+  readonly keyId: string
+  /** When it was admitted, Unix milliseconds. */
+  readonly at: number
+  readonly claim: Claim
+}
+
+export type Resumed<R = ReservationRpc> =
+  | { readonly kind: 'resumed'; readonly reservation: R }
+  /** There is no such tenant or key any more: the request ends. */
+  | { readonly kind: 'gone' }
+
+/** Which part of the ledger, and how fine. */
+export interface UsageQuery {
+  /** Unix milliseconds, rounded down to the hour; `to` is not part of it. */
+  readonly from: number
+  readonly to: number
+  readonly by: 'hour' | 'day' | 'month'
+}
+
+/** One line of the ledger. */
+export interface UsageRow {
+  /** `2026-11-23T14:00Z`, `2026-11-23` or `2026-11`; days and months in the fleet's time zone. */
+  readonly period: string
+  readonly key: string
+  readonly model: string
+  readonly requests: number
+  /** Of the requests, those that failed by no fault of the tenant. */
+  readonly errors: number
+  /** Refused by a limit, or would have been in a dry run; none of `requests`, or among them. */
+  readonly limited: number
+  readonly promptTokens: number
+  /** Of the prompts' tokens, those out of a prefix cache. */
+  readonly cachedTokens: number
+  readonly completionTokens: number
+  /** Of requests whose tokens nobody counted; in none of the above. */
+  readonly estimatedTokens: number
+  /** In the fleet's currency, by the prices of the time. */
+  readonly cost: number
+}
+
+/** What the tenant's object keeps, whole: for a backup, and to be put back. */
+export interface TenantRecord {
+  readonly id: string
+  readonly created: number
+  readonly profile: Profile
+  readonly keys: readonly (KeyEntry & { readonly hash: string })[]
+  /** By the hour. */
+  readonly usage: readonly (UsageRow & { readonly day: string })[]
+}
 
 export interface TenantRpc {
   /** Creates the tenant; null when it exists already. */
-  create(id: string): Promise<{ readonly id: string; readonly created: number } | null>
+  create(
+    id: string,
+    profile?: Profile,
+  ): Promise<{ readonly id: string; readonly created: number } | null>
+  show(): Promise<TenantEntry | null>
+  /** Changes what is named. `endRunning`: requests of a tenant that is suspended now end at once. */
+  update(
+    change: Partial<Profile>,
+    options?: { readonly endRunning?: boolean },
+  ): Promise<TenantEntry | null>
+  /** Forgets everything, keys and ledger included; running requests end. False: there is none. */
+  remove(): Promise<boolean>
+
   admit(admission: Admission): Promise<Admitted>
-  createKey(name: string | null): Promise<CreatedKey>
+  resume(running: Running): Promise<Resumed>
+  /** As `settle` of its reservation, which a reset has taken. A request is booked once, however often it is said. */
+  settle(running: Running, bill: Bill): Promise<void>
+
+  createKey(key: NewKey | string | null): Promise<CreatedKey>
+  /** A new key with the settings of an old one, which goes on for a while. */
+  rotateKey(id: string, options: { readonly graceMs: number }): Promise<CreatedKey>
   keys(): Promise<readonly KeyEntry[] | null>
   /** Works at once; null when there is no such key. Revoking twice keeps the first time. */
-  revokeKey(id: string): Promise<KeyEntry | null>
+  revokeKey(id: string, options?: { readonly endRunning?: boolean }): Promise<KeyEntry | null>
+
+  usage(query: UsageQuery): Promise<readonly UsageRow[] | null>
+  /** For a backup; null when there is no such tenant. */
+  record(): Promise<TenantRecord | null>
+  /** Puts a backup back; false when the tenant exists already. */
+  restore(record: TenantRecord): Promise<boolean>
+}
+
+/** Name of the one object that lists all tenants. */
+export const DIRECTORY_NAME = 'directory'
+
+export interface DirectoryEntry {
+  readonly id: string
+  readonly created: number
+  readonly plan: string | null
+  readonly suspended: boolean
+}
+
+/** The list of all tenants: for operators alone, no request waits for it. */
+export interface DirectoryRpc {
+  put(entries: readonly DirectoryEntry[]): Promise<void>
+  remove(id: string): Promise<void>
+  /** In the order of their ids, after `after`; at most 1,000 at once. */
+  list(query: {
+    readonly after: string | null
+    readonly limit: number
+    readonly prefix?: string
+  }): Promise<{
+    readonly tenants: readonly DirectoryEntry[]
+    /** Where the next page begins; null on the last. */
+    readonly next: string | null
+  }>
 }

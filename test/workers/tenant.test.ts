@@ -44,7 +44,16 @@ describe('a key', () => {
     expect(parseKey(key)).toMatchObject({ tenant: 'acme', keyId: entry.id })
     expect(await admit('acme', key)).toBe('admitted')
     const keys = await tenant('acme').keys()
-    expect(keys).toEqual([{ id: entry.id, name: 'laptop', created: entry.created, revoked: null }])
+    expect(keys).toEqual([
+      {
+        id: entry.id,
+        name: 'laptop',
+        created: entry.created,
+        revoked: null,
+        expires: null,
+        limits: { rpm: null, tpm: null, models: null, addresses: null, budget: null },
+      },
+    ])
   })
 
   it('is kept as its hash alone', async () => {
@@ -61,7 +70,7 @@ describe('a key', () => {
     await tenant('secret').create('secret')
     const { entry } = await keyOf('secret')
     const forged = { contract: 1, keyId: entry.id, keyHash: await hashKey('psk_other') }
-    expect(await tenant('secret').admit(forged)).toEqual({
+    expect(await tenant('secret').admit(forged)).toMatchObject({
       kind: 'refused',
       code: 'invalid_api_key',
     })

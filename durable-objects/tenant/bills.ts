@@ -1,0 +1,38 @@
+import type { Bill } from './contract.ts'
+import type { Need } from './limits.ts'
+import type { CountedTokens } from './prices.ts'
+
+/** What a request's tokens come to. Counted and estimated ones never mix. */
+export interface Counted extends CountedTokens {
+  readonly estimatedTokens: number
+}
+
+/** It failed, and not by the tenant's doing. */
+export const isError = ({ ending }: Bill): boolean => ending === 'lost' || hasFailed(ending)
+
+/**
+ * What is booked for a bill. Where nobody counted, the prompt is taken for what it was taken for at
+ * first, as an estimate; but what failed by our doing costs nothing that nobody counted.
+ */
+export function countedOf(bill: Bill, reserved: Need): Counted {
+  const prompt = whole(bill.promptTokens)
+  const completion = whole(bill.completionTokens)
+  if (bill.counted === 'reported' || bill.counted === 'ids') {
+    return {
+      promptTokens: prompt,
+      cachedTokens: Math.min(prompt, whole(bill.cachedTokens)),
+      completionTokens: completion,
+      estimatedTokens: 0,
+    }
+  }
+  const presumed = hasFailed(bill.ending) ? 0 : reserved.prompt
+  const estimated = (bill.promptTokens === null ? presumed : prompt) + completion
+  return { promptTokens: 0, cachedTokens: 0, completionTokens: 0, estimatedTokens: estimated }
+}
+
+/** A count as it should be; what another side says may be anything. */
+export const whole = (count: number | null): number =>
+  count !== null && count > 0 && count < Infinity ? Math.ceil(count) : 0
+
+const hasFailed = (ending: Bill['ending']): boolean =>
+  ending === 'upstream-failed' || ending === 'truncated' || ending === 'timed-out'

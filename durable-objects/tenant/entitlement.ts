@@ -1,0 +1,62 @@
+import type { Plan, Terms } from '../fleet/snapshot.ts'
+import type { ServiceClass } from '../pool/contract.ts'
+import type { Limits, Profile } from './contract.ts'
+
+/** What holds for a tenant: its plan's, with its own in place of it. */
+export interface Entitlement {
+  readonly limits: Limits
+  readonly class: ServiceClass
+  /** Names or globs. */
+  readonly models: readonly string[]
+  readonly dryRun: boolean
+  /** Its plan is in no terms any more. */
+  readonly planMissing: boolean
+}
+
+const UNLIMITED: Limits = {
+  rpm: null,
+  tpm: null,
+  concurrency: null,
+  tokensPerDay: null,
+  tokensPerMonth: null,
+}
+
+/**
+ * What a tenant's plan says. One that is in no terms any more goes on saying what it last said.
+ * @param last what it last said, as far as anybody remembers; another plan's word is none
+ */
+export function planOf({ plan }: Profile, terms: Terms | null, last: Plan | null): Plan | null {
+  if (plan === null) return null
+  return (isIn(terms, plan) && terms.plans[plan]) || (last?.name === plan ? last : null)
+}
+
+/** @param said what the plan says, by {@link planOf} */
+export function entitlementOf(
+  { plan, overrides }: Profile,
+  said: Plan | null,
+  terms: Terms | null,
+): Entitlement {
+  // A plan that nobody remembers gives nothing: to give everything would be the worse mistake.
+  const models = said?.models ?? (plan === null ? ['*'] : [])
+  const base = said ?? UNLIMITED
+  return {
+    limits: {
+      rpm: either(overrides.rpm, base.rpm),
+      tpm: either(overrides.tpm, base.tpm),
+      concurrency: either(overrides.concurrency, base.concurrency),
+      tokensPerDay: either(overrides.tokensPerDay, base.tokensPerDay),
+      tokensPerMonth: either(overrides.tokensPerMonth, base.tokensPerMonth),
+    },
+    class: overrides.class ?? said?.class ?? 'standard',
+    models: overrides.models ?? models,
+    dryRun: said?.dryRun ?? false,
+    planMissing: plan !== null && !isIn(terms, plan),
+  }
+}
+
+const isIn = (terms: Terms | null, plan: string): terms is Terms =>
+  terms !== null && Object.hasOwn(terms.plans, plan)
+
+/** Null is a word of its own: no limit. */
+const either = (own: number | null | undefined, plan: number | null): number | null =>
+  own === undefined ? plan : own

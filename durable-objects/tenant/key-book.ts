@@ -1,0 +1,51 @@
+import type { KeyEntry } from './contract.ts'
+import { sameText } from './keys.ts'
+import { addressTest } from './networks.ts'
+import type { AddressTest } from './networks.ts'
+
+/** A key as it is stored. */
+export interface StoredKey extends Required<KeyEntry> {
+  /** SHA-256 of the whole key, hex. */
+  readonly hash: string
+}
+
+/** A key, with what is worked out of it once. */
+export interface BookedKey {
+  readonly stored: StoredKey
+  readonly allowsAddress: AddressTest
+}
+
+const EVERYWHERE: AddressTest = () => true
+
+/** The keys of one tenant: which of them holds. */
+export class KeyBook {
+  readonly #keys = new Map<string, BookedKey>()
+
+  put(stored: StoredKey): BookedKey {
+    const { addresses } = stored.limits
+    const key = { stored, allowsAddress: addresses === null ? EVERYWHERE : addressTest(addresses) }
+    this.#keys.set(stored.id, key)
+    return key
+  }
+
+  get(id: string): BookedKey | undefined {
+    return this.#keys.get(id)
+  }
+
+  /**
+   * The key, if it is valid now: known, the very same, neither revoked nor expired. Which of these it
+   * fails is not told, and hashes are compared in a time that says nothing of them.
+   * @param hash SHA-256 of the whole key, hex
+   * @param now  Unix milliseconds
+   */
+  valid(id: string, hash: string, now: number): BookedKey | undefined {
+    const key = this.#keys.get(id)
+    if (!key || !sameText(key.stored.hash, hash)) return undefined
+    const { revoked, expires } = key.stored
+    return revoked === null && (expires === null || now < expires) ? key : undefined
+  }
+
+  all(): readonly StoredKey[] {
+    return Array.from(this.#keys.values(), ({ stored }) => stored)
+  }
+}

@@ -1,0 +1,175 @@
+import type { Booking, LedgerEntry, Spent } from './booking.ts'
+import type { UsageQuery, UsageRow } from './contract.ts'
+
+const HOUR_MS = 3_600_000
+const DAY_MS = 24 * HOUR_MS
+/** A settlement is told again within the life of its request; after this its trace goes, in milliseconds. */
+const REMEMBER_MS = 2 * HOUR_MS
+const PRUNE_EVERY_MS = 60_000
+
+/** A line of a backup. */
+export type StoredUsage = UsageRow & { readonly day: string }
+
+export type SettledId = Pick<Booking, 'request' | 'admittedAt'>
+
+const COLUMNS = 'requests, errors, limited, prompt, cached, completion, estimated, cost'.split(', ')
+const SUMS = COLUMNS.map((name) => `SUM(${name}) AS ${name}`).join(', ')
+const ADDED = COLUMNS.map((name) => `${name} = ${name} + excluded.${name}`).join(', ')
+
+type Counts = {
+  key: string
+  model: string
+  requests: number
+  errors: number
+  limited: number
+  prompt: number
+  cached: number
+  completion: number
+  estimated: number
+  cost: number
+}
+
+/**
+ * What a tenant has used, in SQLite: a line for each hour, day, key and model. The day stands beside the
+ * hour since there are time zones whose days begin at half an hour, and fleets that change theirs.
+ */
+export class Ledger {
+  readonly #sql: SqlStorage
+  #prunedAt = -Infinity
+
+  constructor(sql: SqlStorage) {
+    this.#sql = sql
+  }
+
+  /** Makes its tables; those that are there stay. */
+  prepare(): void {
+    this.#sql.exec(`
+      CREATE TABLE IF NOT EXISTS usage (
+        hour INTEGER NOT NULL, day TEXT NOT NULL, key TEXT NOT NULL, model TEXT NOT NULL,
+        requests INTEGER NOT NULL, errors INTEGER NOT NULL, limited INTEGER NOT NULL,
+        prompt INTEGER NOT NULL, cached INTEGER NOT NULL, completion INTEGER NOT NULL,
+        estimated INTEGER NOT NULL, cost REAL NOT NULL,
+        PRIMARY KEY (hour, day, key, model)) WITHOUT ROWID;
+      CREATE TABLE IF NOT EXISTS settled (
+        request TEXT NOT NULL, admitted INTEGER NOT NULL, at INTEGER NOT NULL,
+        PRIMARY KEY (request, admitted)) WITHOUT ROWID;
+      CREATE INDEX IF NOT EXISTS settled_at ON settled (at);
+    `)
+  }
+
+  /**
+   * Whether a request has been booked. It is known by its id and the time of its admission: one that was
+   * admitted twice, since the first answer was lost on its way, is two.
+   */
+  isSettled({ request, admittedAt }: SettledId): boolean {
+    const sql = 'SELECT 1 FROM settled WHERE request = ? AND admitted = ?'
+    return this.#sql.exec(sql, request, admittedAt).toArray().length > 0
+  }
+
+  /**
+   * Notes that a request has been booked.
+   * @param now Unix milliseconds
+   */
+  noteSettled({ request, admittedAt }: SettledId, now: number): void {
+    if (now - this.#prunedAt >= PRUNE_EVERY_MS) {
+      this.#prunedAt = now
+      this.#sql.exec('DELETE FROM settled WHERE at < ?', now - REMEMBER_MS)
+    }
+    const sql = 'INSERT OR IGNORE INTO settled (request, admitted, at) VALUES (?, ?, ?)'
+    this.#sql.exec(sql, request, admittedAt, now)
+  }
+
+  /** Adds to a line, which is made where there is none. */
+  add(entry: LedgerEntry): void {
+    const line = [hourOf(entry.at), entry.day, entry.key, entry.model]
+    const { requests, errors, limited, promptTokens, cachedTokens, completionTokens } = entry
+    const counts = [requests, errors, limited, promptTokens, cachedTokens, completionTokens]
+    this.#sql.exec(
+      `INSERT INTO usage (hour, day, key, model, ${COLUMNS.join(', ')})
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+       ON CONFLICT (hour, day, key, model) DO UPDATE SET ${ADDED}`,
+      ...line,
+      ...counts,
+      entry.estimatedTokens,
+      entry.cost,
+    )
+  }
+
+  /** The lines of a time, by key and model, in the order of time. */
+  query({ from, to, by }: UsageQuery): UsageRow[] {
+    const period = { hour: 'hour', day: 'day', month: 'substr(day, 1, 7)' }[by]
+    return this.#sql
+      .exec<Counts & { period: number | string }>(
+        `SELECT ${period} AS period, key, model, ${SUMS} FROM usage WHERE hour >= ? AND hour < ?
+         GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`,
+        hourOf(from),
+        to,
+      )
+      .toArray()
+      .map(({ period, ...counts }) => ({
+        period: typeof period === 'number' ? hourName(period) : period,
+        ...usageOf(counts),
+      }))
+  }
+
+  /**
+   * Sums of a day and its month, tokens whether counted or estimated.
+   * @param day   `2026-11-23`, in the fleet's time zone
+   * @param month `2026-11`
+   */
+  spent(day: string, month: string): Spent {
+    // A month's days lie between its own name and the same with a later character behind. Its hours
+    // alone are read: they begin at most a day before it does in UTC.
+    const rows = this.#sql.exec<{ key: string; today: number; tokens: number; cost: number }>(
+      `SELECT key, SUM(cost) AS cost, SUM(prompt + completion + estimated) AS tokens,
+         SUM(CASE WHEN day = ? THEN prompt + completion + estimated ELSE 0 END) AS today
+       FROM usage WHERE hour >= ? AND day >= ? AND day < ? GROUP BY key`,
+      day,
+      Date.parse(`${month}-01`) - DAY_MS,
+      month,
+      `${month}~`,
+    )
+    const costByKey: Record<string, number> = {}
+    const sums = { tokensToday: 0, tokensThisMonth: 0, costThisMonth: 0 }
+    for (const { key, today, tokens, cost } of rows) {
+      sums.tokensToday += today
+      sums.tokensThisMonth += tokens
+      sums.costThisMonth += cost
+      costByKey[key] = cost
+    }
+    return { ...sums, costByKey }
+  }
+
+  /** All of it, for a backup. */
+  all(): StoredUsage[] {
+    return this.#sql
+      .exec<Counts & { hour: number; day: string }>(
+        'SELECT * FROM usage ORDER BY hour, day, key, model',
+      )
+      .toArray()
+      .map(({ hour, day, ...counts }) => ({ period: hourName(hour), day, ...usageOf(counts) }))
+  }
+
+  /** Puts lines of a backup back. */
+  restore(lines: readonly StoredUsage[]): void {
+    for (const { period, ...line } of lines) this.add({ at: Date.parse(period), ...line })
+  }
+}
+
+const hourOf = (at: number): number => Math.floor(at / HOUR_MS) * HOUR_MS
+
+/** `2026-11-23T14:00Z` */
+const hourName = (hour: number): string => `${new Date(hour).toISOString().slice(0, 16)}Z`
+
+const usageOf = (row: Counts): Omit<UsageRow, 'period'> => ({
+  key: row.key,
+  model: row.model,
+  requests: row.requests,
+  errors: row.errors,
+  limited: row.limited,
+  promptTokens: row.prompt,
+  cachedTokens: row.cached,
+  completionTokens: row.completion,
+  estimatedTokens: row.estimated,
+  cost: row.cost,
+})

@@ -1,0 +1,31 @@
+import type { StoredKey } from './key-book.ts'
+import { hashKey, importSigningKey, mintKey, type RandomBytes } from './keys.ts'
+import type { KeyEntry, NewKey } from './contract.ts'
+
+export interface NewKeyDeps {
+  /** Signs it, so that a Worker can tell a genuine one from a forgery. */
+  readonly secret: string
+  readonly random: RandomBytes
+  /** Unix milliseconds. */
+  readonly now: () => number
+}
+
+/** Makes a key for a tenant: what its owner is shown once, and what is kept of it. */
+export async function makeKey(
+  tenant: string,
+  { name, expires, limits }: NewKey,
+  { secret, random, now }: NewKeyDeps,
+): Promise<{ readonly key: string; readonly stored: StoredKey }> {
+  const { key, keyId } = await mintKey(tenant, await importSigningKey(secret), random)
+  const hash = await hashKey(key)
+  return {
+    key,
+    stored: { id: keyId, hash, name, created: now(), revoked: null, expires, limits },
+  }
+}
+
+/** A key as it is shown: without its hash. */
+export function entryOf(stored: StoredKey): KeyEntry {
+  const { hash: _, ...entry } = stored
+  return entry
+}

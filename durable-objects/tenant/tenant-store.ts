@@ -1,0 +1,143 @@
+import type { Plan, Terms } from '../fleet/snapshot.ts'
+import type { AccountState, Checkpoint, StoredKey } from './account.ts'
+import type { KeyLimits, Profile, TenantRecord } from './contract.ts'
+import { Ledger } from './ledger.ts'
+import { Outbox } from './webhooks.ts'
+
+export const NO_PLAN: Profile = { plan: null, overrides: {}, budget: null, suspended: null }
+
+export const NO_KEY_LIMITS: KeyLimits = {
+  rpm: null,
+  tpm: null,
+  models: null,
+  addresses: null,
+  budget: null,
+}
+
+type KeyRow = {
+  id: string
+  hash: string
+  name: string | null
+  created: number
+  revoked: number | null
+  expires: number | null
+  /** {@link KeyLimits} as JSON; null from an earlier release. */
+  limits: string | null
+}
+
+/** What this release added to the keys' table of the one before, which goes on writing without them. */
+const ADDED_TO_KEYS = { expires: 'INTEGER', limits: 'TEXT' }
+
+/** What a tenant's object keeps. All of it is written at once and read in its constructor alone. */
+export class TenantStore {
+  readonly ledger: Ledger
+  readonly outbox: Outbox
+  readonly #storage: DurableObjectStorage
+
+  constructor(storage: DurableObjectStorage) {
+    this.#storage = storage
+    this.ledger = new Ledger(storage.sql)
+    this.outbox = new Outbox(storage.sql)
+  }
+
+  /**
+   * What there is of the tenant, brought to this release's form; null when there is none, and then
+   * nothing is stored.
+   */
+  open(): AccountState | null {
+    const { kv } = this.#storage
+    const id = kv.get<string>('id')
+    if (id === undefined) return null
+    this.#prepare()
+    return {
+      id,
+      created: kv.get<number>('created') ?? 0,
+      profile: { ...NO_PLAN, ...kv.get<Profile>('profile') },
+      keys: this.#storage.sql.exec<KeyRow>('SELECT * FROM keys').toArray().map(keyOf),
+      terms: kv.get<Terms>('terms') ?? null,
+      plan: kv.get<Plan>('plan') ?? null,
+      checkpoint: kv.get<Checkpoint>('checkpoint') ?? null,
+    }
+  }
+
+  /** Makes a tenant, with all that a backup knows of it. */
+  create({ id, created, profile, keys, usage }: TenantRecord): void {
+    this.atOnce(() => {
+      this.#storage.kv.put('id', id)
+      this.#storage.kv.put('created', created)
+      this.#prepare()
+      this.putProfile(profile)
+      for (const key of keys) this.putKey({ expires: null, limits: NO_KEY_LIMITS, ...key })
+      this.ledger.restore(usage)
+    })
+  }
+
+  /** Forgets the tenant, but for what its directory is owed. */
+  clear(): void {
+    const { sql, kv } = this.#storage
+    this.atOnce(() => {
+      for (const table of ['keys', 'usage', 'settled']) sql.exec(`DELETE FROM ${table}`)
+      this.outbox.clear()
+      for (const key of ['id', 'created', 'profile', 'terms', 'plan', 'checkpoint']) kv.delete(key)
+    })
+  }
+
+  /** All of what `change` writes, or nothing. */
+  atOnce<T>(change: () => T): T {
+    return this.#storage.transactionSync(change)
+  }
+
+  putProfile(profile: Profile): void {
+    this.#storage.kv.put('profile', profile)
+  }
+
+  putTerms({ terms, plan }: Pick<AccountState, 'terms' | 'plan'>): void {
+    this.#put('terms', terms)
+    this.#put('plan', plan)
+  }
+
+  putCheckpoint(checkpoint: Checkpoint): void {
+    this.#storage.kv.put('checkpoint', checkpoint)
+  }
+
+  putKey({ id, hash, name, created, revoked, expires, limits }: StoredKey): void {
+    this.#storage.sql.exec(
+      `INSERT OR REPLACE INTO keys (id, hash, name, created, revoked, expires, limits)
+       VALUES (?, ?, ?, ?, ?, ?, ?)`,
+      id,
+      hash,
+      name,
+      created,
+      revoked,
+      expires,
+      JSON.stringify(limits),
+    )
+  }
+
+  #prepare(): void {
+    const { sql } = this.#storage
+    sql.exec(`
+      CREATE TABLE IF NOT EXISTS keys (
+        id TEXT PRIMARY KEY, hash TEXT NOT NULL, name TEXT, created INTEGER NOT NULL, revoked INTEGER)
+    `)
+    const there = sql.exec<{ name: string }>('PRAGMA table_info(keys)').toArray()
+    const names = new Set(there.map(({ name }) => name))
+    for (const [column, type] of Object.entries(ADDED_TO_KEYS)) {
+      if (!names.has(column)) sql.exec(`ALTER TABLE keys ADD COLUMN ${column} ${type}`)
+    }
+    this.ledger.prepare()
+    this.outbox.prepare()
+  }
+
+  #put(key: string, value: unknown): void {
+    if (value === null) this.#storage.kv.delete(key)
+    else this.#storage.kv.put(key, value)
+  }
+}
+
+const keyOf = ({ limits, expires, ...row }: KeyRow): StoredKey => ({
+  ...row,
+  expires,
+  limits:
+    limits === null ? NO_KEY_LIMITS : { ...NO_KEY_LIMITS, ...(JSON.parse(limits) as KeyLimits) },
+})

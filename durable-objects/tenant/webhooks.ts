@@ -1,0 +1,154 @@
+import type { SecretOf } from '../fleet/target.ts'
+
+/** How often a webhook is tried again, and the wait before the first time, in milliseconds; then it doubles. */
+const RETRIES = 6
+const FIRST_WAIT_MS = 30_000
+/** How long a receiver may take, in milliseconds. */
+const ANSWER_MS = 10_000
+
+/** A share of a month's budget is used up: what is posted, as JSON. */
+export interface BudgetNotice {
+  readonly event: 'budget'
+  readonly tenant: string
+  /** Null: the tenant's own budget. */
+  readonly key: string | null
+  readonly percent: number
+  /** In `currency`, like `budget`. */
+  readonly spent: number
+  readonly budget: number
+  /** ISO 4217; null where the fleet names none. */
+  readonly currency: string | null
+  /** `2026-11`, in the fleet's time zone. */
+  readonly month: string
+  /** Unix milliseconds. */
+  readonly at: number
+}
+
+export interface PostDeps {
+  readonly fetch: typeof fetch
+  readonly secretOf: SecretOf
+}
+
+/**
+ * Posts a notice to whom a secret names.
+ * @returns null once it was taken (a 2xx), else why not; never the URL, which is a secret
+ */
+export async function post(
+  urlSecret: string,
+  body: string,
+  { fetch, secretOf }: PostDeps,
+): Promise<string | null> {
+  const url = secretOf(urlSecret)
+  if (url === undefined) return `secret ${urlSecret} is not set`
+  if (!URL.canParse(url)) return `secret ${urlSecret} is no URL`
+  try {
+    const answer = await fetch(url, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', 'user-agent': 'penstock' },
+      body,
+      redirect: 'manual',
+      signal: AbortSignal.timeout(ANSWER_MS),
+    })
+    await answer.body?.cancel()
+    return answer.ok ? null : `status ${answer.status}`
+  } catch (cause) {
+    // The error's own words may contain the URL.
+    return cause instanceof Error && cause.name === 'TimeoutError' ? 'timed out' : 'out of reach'
+  }
+}
+
+/**
+ * The wait before a notice is tried again, in milliseconds: doubles each time.
+ * @param attempts times it was tried so far, 1 or more
+ * @returns null when it was tried often enough
+ */
+export const retryInMs = (attempts: number): number | null =>
+  attempts > RETRIES ? null : FIRST_WAIT_MS * 2 ** (attempts - 1)
+
+type Row = {
+  month: string
+  key: string
+  percent: number
+  url_secret: string
+  body: string
+  attempts: number
+}
+
+/**
+ * Notices on their way, in SQLite. A line stays for its month, taken or given up, and its primary key is
+ * what lets each threshold be told once.
+ */
+export class Outbox {
+  readonly #sql: SqlStorage
+  #prepared = false
+
+  constructor(sql: SqlStorage) {
+    this.#sql = sql
+  }
+
+  /** Makes its table; one that is there stays. */
+  prepare(): void {
+    this.#sql.exec(`
+      CREATE TABLE IF NOT EXISTS notices (
+        month TEXT NOT NULL, key TEXT NOT NULL, percent INTEGER NOT NULL, url_secret TEXT NOT NULL,
+        body TEXT NOT NULL, attempts INTEGER NOT NULL, due INTEGER,
+        PRIMARY KEY (month, key, percent, url_secret)) WITHOUT ROWID
+    `)
+    this.#prepared = true
+  }
+
+  /** Drops everything, until it is prepared again. */
+  clear(): void {
+    this.#sql.exec('DELETE FROM notices')
+    this.#prepared = false
+  }
+
+  /** Takes a notice for delivery now, unless this threshold has been told this month. */
+  put(notice: BudgetNotice, urlSecret: string): void {
+    this.#sql.exec('DELETE FROM notices WHERE month < ? AND due IS NULL', notice.month)
+    this.#sql.exec(
+      `INSERT OR IGNORE INTO notices (month, key, percent, url_secret, body, attempts, due)
+       VALUES (?, ?, ?, ?, ?, 0, ?)`,
+      notice.month,
+      notice.key ?? '',
+      notice.percent,
+      urlSecret,
+      JSON.stringify(notice),
+      notice.at,
+    )
+  }
+
+  /** When the next one is to be tried, Unix milliseconds; null when none is on its way. */
+  get nextDue(): number | null {
+    return this.#sql.exec<{ due: number | null }>('SELECT MIN(due) AS due FROM notices').one().due
+  }
+
+  /** Tries those that are due, all at once. Never rejects. */
+  async deliver(now: () => number, deps: PostDeps): Promise<void> {
+    const due = this.#sql.exec<Row>('SELECT * FROM notices WHERE due <= ?', now()).toArray()
+    await Promise.all(
+      due.map(async (row) => {
+        const fault = await post(row.url_secret, row.body, deps)
+        const attempts = row.attempts + 1
+        const wait = fault === null ? null : retryInMs(attempts)
+        if (fault !== null) console.warn(`webhook ${row.url_secret}, attempt ${attempts}: ${fault}`)
+        this.#note(row, attempts, wait === null ? null : now() + wait)
+      }),
+    )
+  }
+
+  /** @param due Unix milliseconds; null: taken, or given up */
+  #note({ month, key, percent, url_secret: urlSecret }: Row, attempts: number, due: number | null) {
+    if (!this.#prepared) return // the tenant was removed meanwhile
+    this.#sql.exec(
+      `UPDATE notices SET attempts = ?, due = ?
+       WHERE month = ? AND key = ? AND percent = ? AND url_secret = ?`,
+      attempts,
+      due,
+      month,
+      key,
+      percent,
+      urlSecret,
+    )
+  }
+}
