@@ -9,7 +9,7 @@ import {
   sameText,
   TENANT_ID,
 } from '../../durable-objects/tenant/keys.ts'
-import { Keyring } from '../../worker/ingress/authenticate.ts'
+import { Keyring, type Checks } from '../../worker/ingress/authenticate.ts'
 
 const random = (into: Uint8Array<ArrayBuffer>) => crypto.getRandomValues(into)
 const [OURS, NEXT, FOREIGN] = (await Promise.all(
@@ -155,8 +155,13 @@ describe('a tenant id', () => {
 })
 
 describe('Keyring', () => {
+  const checks = (secrets: readonly string[]): Checks => ({
+    secrets,
+    issuer: null,
+    readToken: () => Promise.reject(new Error('not asked')),
+  })
   const identify = async (headers: Record<string, string>, secrets = ['our secret']) =>
-    new Keyring().identify(new Headers(headers), secrets)
+    new Keyring().identify(new Headers(headers), checks(secrets))
 
   it.each([
     { name: 'authorization', prefix: 'Bearer ' },
@@ -195,14 +200,23 @@ describe('Keyring', () => {
     expect(tenant).toBe('acme')
   })
 
+  it('forgets whom it has let in once the secret that made the key is gone', async () => {
+    const keyring = new Keyring()
+    const headers = new Headers({ 'x-api-key': await mint() })
+    await keyring.identify(headers, checks(['the next secret', 'our secret']))
+    await expect(keyring.identify(headers, checks(['the next secret']))).rejects.toThrow(
+      'not valid',
+    )
+  })
+
   it('knows a key again, and goes on refusing a bad one', async () => {
     const keyring = new Keyring()
     const headers = new Headers({ 'x-api-key': await mint() })
-    const first = await keyring.identify(headers, ['our secret'])
-    expect(await keyring.identify(headers, ['our secret'])).toBe(first)
+    const first = await keyring.identify(headers, checks(['our secret']))
+    expect(await keyring.identify(headers, checks(['our secret']))).toBe(first)
     const bad = new Headers({ 'x-api-key': 'psk_x' })
     for (let i = 0; i < 2; i++) {
-      await expect(keyring.identify(bad, ['our secret'])).rejects.toThrow('not valid')
+      await expect(keyring.identify(bad, checks(['our secret']))).rejects.toThrow('not valid')
     }
   })
 })

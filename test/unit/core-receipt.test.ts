@@ -11,6 +11,7 @@ const FULL = {
   attempts: 2,
   fleet: 7,
   removed: ['priority', 'x-vllm-priority'],
+  'dry-run': 'rate_limit_exceeded',
   shown: true,
 }
 
@@ -26,6 +27,7 @@ describe('the receipt of an answer', () => {
       'x-penstock-attempts': '2',
       'x-penstock-fleet': '7',
       'x-penstock-removed': 'priority, x-vllm-priority',
+      'x-penstock-dry-run': 'rate_limit_exceeded',
     })
     const names = receiptHeaders(FULL).map(([name]) => name)
     expect(RECEIPT_HEADERS, 'a browser may read them all').toEqual(names)
@@ -50,7 +52,9 @@ describe('the receipt of an answer', () => {
     const comment = receiptComment({ ...FULL, removed })
     expect(comment.indexOf('\n')).toBe(comment.length - 1)
     expect(comment).not.toContain('\r')
-    const [, value] = receiptHeaders({ ...FULL, removed }).at(-1)!
+    const [, value] = receiptHeaders({ ...FULL, removed }).find(([name]) =>
+      name.endsWith('removed'),
+    )!
     expect(value).toMatch(/^[\x20-\x7e]{1,1000}$/)
   })
 })

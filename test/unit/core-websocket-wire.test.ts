@@ -86,7 +86,11 @@ describe('the handshake', () => {
   it('takes a key from the subprotocols of a WebSocket, and of nothing else', async () => {
     const said = async (headers: Record<string, string>) =>
       new Keyring()
-        .identify(new Headers(headers), ['secret'])
+        .identify(new Headers(headers), {
+          secrets: ['secret'],
+          issuer: null,
+          readToken: () => Promise.reject(new Error('not asked')),
+        })
         .catch((error: Error) => error.message)
     const offer = { 'sec-websocket-protocol': `realtime, ${KEY}` }
     expect(await said({ ...offer, upgrade: 'websocket' })).toMatch(/not valid/)

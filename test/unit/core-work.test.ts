@@ -9,7 +9,6 @@ const PATH = '/v1/chat/completions'
 
 const asker = (headers: Record<string, string> = {}): Asker => ({
   tenant: 'acme',
-  class: 'batch',
   headers: new Headers(headers),
   place: 'weur',
 })
@@ -25,7 +24,6 @@ describe('the work of a request', () => {
   it('says who asks, from where, and what the prompt is', () => {
     expect(work({}, { 'cf-connecting-ip': '203.0.113.7' })).toMatchObject({
       tenant: 'acme',
-      class: 'batch',
       address: '203.0.113.7',
       place: 'weur',
       promptTokens: 7,

@@ -4,19 +4,21 @@ import type {
   Acquired,
   Demand,
   Holding,
+  ServiceClass,
   Settlement,
-  Work,
 } from '../../durable-objects/pool/contract.ts'
-import type { ForwardDeps, Order } from '../../worker/forward/order.ts'
+import type { Bill, Claim } from '../../durable-objects/tenant/contract.ts'
+import type { ForwardDeps, Order, Reservation } from '../../worker/forward/order.ts'
+import { PoolNews } from '../../worker/forward/pool-news.ts'
 import { upstreamCall, type UpstreamCall } from '../../worker/forward/upstream.ts'
 import { ENDPOINTS, type Endpoint } from '../../worker/ingress/endpoints.ts'
+import type { Unranked } from '../../worker/ingress/work.ts'
 import type { Receipt } from '../../worker/receipt.ts'
-import type { Route } from '../../worker/routing/resolve.ts'
+import type { Route, Routes } from '../../worker/routing/resolve.ts'
 import { modelRoute, poolRoute, target } from './core-builders.ts'
 
-const WORK: Work = {
+const WORK: Unranked = {
   tenant: 'acme',
-  class: 'standard',
   session: 'acme',
   address: '',
   place: null,
@@ -40,6 +42,8 @@ export interface World {
   readonly prepare?: (route: Route) => UpstreamCall | undefined
   readonly renew?: Order['renew']
   readonly admission?: Promise<void>
+  /** What is known of the tenant's class; unknown where it is null. */
+  readonly class?: ServiceClass | null
   readonly body?: Readonly<Record<string, unknown>>
   /** The name asked by. vLLM's own is the default: then no frame must change. */
   readonly shown?: string
@@ -58,6 +62,10 @@ export function worldOf(world: World) {
     demands: [] as (Demand & { pool: string })[],
     released: [] as (Settlement & { instance: string })[],
     disposed: [] as string[],
+    claims: [] as Claim[],
+    /** In the order they were said; the first counts. */
+    bills: [] as Bill[],
+    revocations: [] as (() => void)[],
     watched: [] as string[],
     reattached: [] as Holding[],
     urls: [] as string[],
@@ -76,7 +84,7 @@ export function worldOf(world: World) {
     fleet: 7,
   })
   const pools: Record<string, Instances> = { 'qwen-14b': world.instances ?? {}, ...world.fallback }
-  const routes = [
+  const routes: Routes = [
     routeTo('qwen', world.route ?? {}, shown),
     ...Object.keys(world.fallback ?? {}).map((name) => routeTo(name, { pool: name }, name)),
   ]
@@ -125,6 +133,7 @@ export function worldOf(world: World) {
       const given = [instances[instance]!].flat()
       return (given[turn] ?? given.at(-1)!)(init)
     },
+    news: new PoolNews(),
     secretOf: () => 'secret',
     now: Date.now,
     random: () => 0,
@@ -139,11 +148,26 @@ export function worldOf(world: World) {
   }
   const receipt: Receipt = { requestId: 'req_1', shown: true }
   const stream = body['stream'] === true && endpoint.dialect !== null
+  const reservation: Reservation = {
+    warm: world.class !== null,
+    class: world.class ?? 'standard',
+    reserve: (claim) => {
+      seen.claims.push(claim())
+      return world.admission ?? Promise.resolve()
+    },
+    watch: (onRevoked) => void seen.revocations.push(onRevoked),
+    settle: (bill) => void seen.bills.push(bill),
+  }
   const order: Order = {
     endpoint,
     stream,
     routes,
-    renew: world.renew ?? (async (fleet) => routes.map((route) => ({ ...route, fleet }))),
+    renew:
+      world.renew ??
+      (async (fleet) => {
+        const [first, ...others] = routes
+        return [{ ...first, fleet }, ...others.map((route) => ({ ...route, fleet }))]
+      }),
     prepare: (route) =>
       world.prepare?.(route) ??
       upstreamCall(
@@ -151,7 +175,8 @@ export function worldOf(world: World) {
         { body, form: null, stream },
         { route, requestId: 'req_1', headers: new Headers() },
       ),
-    admission: world.admission ?? Promise.resolve(),
+    reservation,
+    tokens: endpoint.tokens,
     deadline: Date.now() + timeouts.totalMs,
     promptEstimate: 100,
     work: () => WORK,

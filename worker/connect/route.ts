@@ -13,7 +13,7 @@ export const connect = connectOver({
   log: (message, cause) => console.error(message, cause),
   async admitBody(c) {
     const { snapshot } = await entrance(c)
-    await identify(c)
+    await identify(c, snapshot)
     return largestBodies(snapshot).json
   },
 })

@@ -1,5 +1,9 @@
 import type { Arm } from '../../durable-objects/fleet/snapshot.ts'
 
+/** Who must stay on one arm: a tenant's user, or the tenant where a request names none. */
+export const cohortOf = (tenant: string, user: string | null): string =>
+  `${tenant}\u0000${user ?? ''}`
+
 /**
  * The arm that a tenant's user belongs to: weighted rendezvous hashing.
  *

@@ -13,6 +13,9 @@ export interface Route {
   readonly fleet: number
 }
 
+/** The whole way of a request: where the model it asks for leads, then the models to fall back to. */
+export type Routes = readonly [asked: Route, ...fallbacks: Route[]]
+
 /** What a request says about where it wants to go. */
 export interface Asked {
   /** The URL's prefix, '' when there is none. */
@@ -51,11 +54,10 @@ export function resolve(snapshot: Snapshot, { prefix, model: asked, cohort }: As
 }
 
 /**
- * The whole way of a request: where the model it asks for leads, then the models to fall back to.
- * Theirs are not followed further.
+ * {@link Routes} of a request. The models to fall back to may name others; those are not followed.
  * @throws Refusal as {@link resolve}
  */
-export function resolveAll(snapshot: Snapshot, asked: Asked): readonly Route[] {
+export function resolveAll(snapshot: Snapshot, asked: Asked): Routes {
   const first = resolve(snapshot, asked)
   const others = first.model.fallback.flatMap((model) => {
     try {

@@ -1,5 +1,5 @@
 import { END, type ErrorDetail } from '../dialects/dialect.ts'
-import { dataOf, FrameSplitter } from '../forward/frames.ts'
+import { dataFrames } from '../forward/data-frames.ts'
 import { isObject, parseObject, type Json } from '../json.ts'
 
 /** How a streamed answer went on, as an HTTP client would read it. */
@@ -26,27 +26,10 @@ export async function readAnswer(
     const error = errorIn(parseObject(await response.text()) ?? {})
     return failed(error ?? LOST)
   }
-  const reader = response.body?.getReader()
-  if (!reader) return failed(LOST)
-  const leave = (): void => void reader.cancel().catch(() => undefined)
-  signal.addEventListener('abort', leave)
   let over = false
-  const splitter = new FrameSplitter()
-  try {
-    if (signal.aborted) leave()
-    for (let read = await reader.read(); !read.done; read = await reader.read()) {
-      if (over || signal.aborted) continue
-      for (const frame of splitter.push(read.value)) {
-        const data = dataOf(frame)
-        if (data === null) continue
-        over = tell(data, { chunk, done, failed })
-        if (over) break
-      }
-    }
-  } catch {
-    // Broken off in the middle of a frame, where no error frame fits: an end without an end mark.
-  } finally {
-    signal.removeEventListener('abort', leave)
+  for await (const data of dataFrames(response.body, signal)) {
+    if (over || signal.aborted || data === null) continue
+    over = tell(data, { chunk, done, failed })
   }
   if (!over && !signal.aborted) failed(LOST)
 }

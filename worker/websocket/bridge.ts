@@ -16,7 +16,7 @@ export interface BridgeOptions {
   readonly deadline: number
   readonly now: () => number
   /** Called about once a second while the bridge stands. */
-  readonly watch: (onDismissed: () => void) => void
+  readonly watch: (onDismissed: () => void, onRevoked: () => void) => void
   /** Called once, at the end. */
   readonly settle: (ending: Ending) => void
   /** What the client has said before upstream was there. */
@@ -49,6 +49,7 @@ export function bridge(options: BridgeOptions): void {
   const watchdog = new Watchdog(timeouts, deadline, {
     now,
     onExpiry() {
+      if (watchdog.expired === 'revoked') return giveUp('client-left', REVOKED)
       const idle = watchdog.expired === 'idle'
       const reason = idle
         ? 'Nothing was said for too long.'
@@ -56,7 +57,8 @@ export function bridge(options: BridgeOptions): void {
       end('timed-out', { client: { code: TIMED_OUT, reason }, upstream: { code: 1001, reason } })
     },
   })
-  watchdog.alongside(() => watch(() => watchdog.hurry()))
+  const revoke = (): void => watchdog.revoke()
+  watchdog.alongside(() => watch(() => watchdog.hurry(), revoke))
   watchdog.heard() // connected is what a first byte is elsewhere: from here on silence counts
 
   function end(
@@ -127,6 +129,7 @@ export function bridge(options: BridgeOptions): void {
   for (const frame of options.held) hearClient(frame)
 }
 
+const REVOKED: Closing = { code: 1008, reason: 'The API key was revoked.' }
 const BROKEN: Closing = { code: 1011, reason: 'The connection to the model server was lost.' }
 
 /** Whether an upstream's close is a fault of its own: gone, going away, an error, restarting. */

@@ -6,8 +6,9 @@ import { newReceipt, receiptHeaders } from '../receipt.ts'
 import { Refusal } from '../refusal.ts'
 import { largestBodies } from '../routing/resolve.ts'
 import { answer } from '../serve.ts'
+import { after } from '../timers.ts'
 import { ChatSession, type Reply } from './chat-session.ts'
-import { after, greet } from './greet.ts'
+import { greet } from './greet.ts'
 import { upgrade } from './handshake.ts'
 
 /** What a frame may have beside its body: `{"id": …, "body": …}`. */

@@ -1,6 +1,4 @@
-import { tenantObject } from '../env.ts'
-import { entrance, identify, type Ctx } from '../entrance.ts'
-import { admit } from '../ingress/admit.ts'
+import { checkKey, entrance, type Ctx } from '../entrance.ts'
 import { checkOrigin } from './handshake.ts'
 
 /**
@@ -11,13 +9,6 @@ import { checkOrigin } from './handshake.ts'
 export async function greet(c: Ctx): ReturnType<typeof entrance> {
   const entered = await entrance(c)
   checkOrigin(c.req.raw.headers, entered.snapshot.corsOrigins)
-  const identity = await identify(c)
-  await admit(() => tenantObject(c.env, identity.tenant), identity)
+  await checkKey(c, entered.snapshot)
   return entered
-}
-
-/** Calls `act` after a while, unless it is called off. */
-export function after(ms: number, act: () => void): () => void {
-  const timer = setTimeout(act, ms)
-  return () => clearTimeout(timer)
 }

@@ -1,10 +1,11 @@
 import type { Ctx } from '../entrance.ts'
+import { lend, type Lent } from '../lend.ts'
 import { Refusal } from '../refusal.ts'
-import { lend, type Lent } from '../serve.ts'
+import { after } from '../timers.ts'
 import { bridge } from './bridge.ts'
 import { dial, type Dialled } from './dial.ts'
 import { firstUpdate, type Named } from './first-update.ts'
-import { after, greet } from './greet.ts'
+import { greet } from './greet.ts'
 import { upgrade } from './handshake.ts'
 import { errorEvent } from './realtime-names.ts'
 import { wireOf, type Wire } from './wire.ts'
@@ -91,7 +92,7 @@ async function connect(c: Ctx, model: string | null, signal: AbortSignal): Promi
 
 function stand(
   client: Wire,
-  { line: { route, slot, settle }, socket, deadline }: Session,
+  { line: { route, slot, reservation, settle }, socket, deadline }: Session,
   { asked, prefix }: { readonly asked: string | null; readonly prefix: string },
   named: Named | null = null,
 ): void {
@@ -105,7 +106,10 @@ function stand(
     timeouts: pool.timeouts,
     deadline,
     now: Date.now,
-    watch: (onDismissed) => slot.watch(onDismissed),
+    watch: (onDismissed, onRevoked) => {
+      slot.watch(onDismissed)
+      reservation.watch(onRevoked)
+    },
     settle,
     held: named?.held() ?? [],
     greeted: named !== null,

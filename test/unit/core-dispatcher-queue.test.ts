@@ -1,0 +1,168 @@
+import { describe, expect, it } from 'vitest'
+import type { Vitals } from '../../durable-objects/pool/vitals.ts'
+import { Books } from './core-books.ts'
+import { demand, instance, settled } from './core-builders.ts'
+import { booksOf, granted, QUEUE, toldTo, waiting, work } from './core-requests.ts'
+
+describe('the queue', () => {
+  it('is not joined where nobody is ready: a fallback may do better', async () => {
+    const { books } = booksOf(['a'])
+    books.down.add('a')
+    expect(books.acquire(demand({ mayQueue: true, work: work() })).kind).toBe('none-ready')
+    expect(books.dispatcher.queue.size).toBe(0)
+  })
+
+  it('is told at once when everybody has gone down', async () => {
+    const { books } = booksOf(['a', 'b'])
+    granted(books)
+    granted(books)
+    const waiters = [waiting(books), waiting(books), waiting(books, { class: 'batch' })]
+    books.down.add('a')
+    books.dispatcher.serveQueue()
+    expect(await toldTo(...waiters), 'one is left').toEqual([null, null, null])
+    books.down.add('b')
+    books.dispatcher.serveQueue()
+    expect(await toldTo(...waiters)).toEqual(['none-ready', 'none-ready', 'none-ready'])
+    expect(books.dispatcher.queue.size).toBe(0)
+  })
+
+  it('has one of a lower class give up its place, and tells it so at once', async () => {
+    const { books } = booksOf(['a'], { queue: { max: 2, waitMs: 10_000 } })
+    granted(books)
+    const batch = waiting(books, { class: 'batch' })
+    const first = waiting(books, { class: 'interactive' })
+    const second = waiting(books, { class: 'interactive' })
+    expect(await toldTo(batch, first, second)).toEqual(['busy', null, null])
+    expect(books.dispatcher.tally.queue).toEqual({ joined: 3, full: 0, shed: 1, expired: 0 })
+  })
+
+  it('is served by an instance that the fleet gets, and by more slots', async () => {
+    const { books, configure } = booksOf(['a'])
+    granted(books)
+    const [first, second, third] = [waiting(books), waiting(books), waiting(books)] as const
+    configure(['a', 'b'])
+    expect(await toldTo(first, second, third)).toEqual(['granted', null, null])
+    const slots = { a: 2, b: 2 }
+    books.configure(Object.entries(slots).map(([id, n]) => instance({ instance: id, slots: n })))
+    expect(await toldTo(first, second, third)).toEqual(['granted', 'granted', 'granted'])
+  })
+
+  it('lets nobody wait longer than the pool says, and says busy then', async () => {
+    const { books } = booksOf(['a'])
+    granted(books)
+    const waiter = waiting(books)
+    books.clock.now += QUEUE.waitMs - 1
+    books.dispatcher.serveQueue()
+    expect(await toldTo(waiter)).toEqual([null])
+    books.clock.now += 1
+    books.dispatcher.serveQueue()
+    expect(await toldTo(waiter)).toEqual(['busy'])
+    expect(books.dispatcher.tally.queue.expired).toBe(1)
+    expect(books.dispatcher.queue.size).toBe(0)
+  })
+
+  it('lets nobody wait longer than the request itself may live', async () => {
+    const { books } = booksOf(['a'])
+    granted(books)
+    const waiter = waiting(books, {}, { remainingMs: 500 })
+    books.clock.now += 500
+    books.dispatcher.serveQueue()
+    expect(await toldTo(waiter)).toEqual(['busy'])
+  })
+
+  it('tells one whose wait is over although another has joined since', async () => {
+    const { books } = booksOf(['a'])
+    granted(books)
+    const over = waiting(books, {}, { remainingMs: 500 })
+    const late = waiting(books, {}, { remainingMs: 0 })
+    books.clock.now += 600
+    const other = waiting(books)
+    books.dispatcher.serveQueue()
+    expect(await toldTo(over, late, other)).toEqual(['busy', 'busy', null])
+    expect(books.dispatcher.tally.queue.expired).toBe(2)
+  })
+
+  it('is not held up by one at its head who has to wait for a longer context', async () => {
+    const maxModelLen: Vitals['maxModelLen'] = ({ config }) =>
+      config.instance === 'a' ? 1_000 : 10_000
+    const { books } = booksOf(['a', 'b'], { vitals: { maxModelLen } })
+    const onA = granted(books, { avoid: ['b'] })
+    granted(books, { avoid: ['a'] })
+    const long = waiting(books, { promptTokens: 5_000 })
+    const short = waiting(books, { promptTokens: 10 })
+    books.release(onA.lease, { ending: 'done' })
+    expect(await toldTo(long, short)).toEqual([null, 'granted'])
+  })
+
+  it('gives no slot to one whose instance failed it, and goes on to the next', async () => {
+    const { books } = booksOf(['a', 'b'])
+    const onA = granted(books, { avoid: ['b'] })
+    granted(books, { avoid: ['a'] })
+    const notA = waiting(books, {}, { avoid: ['a'] })
+    const anyone = waiting(books)
+    books.release(onA.lease, { ending: 'done' })
+    expect(await toldTo(notA, anyone)).toEqual([null, 'granted'])
+  })
+
+  it('lets one go whose last other instance goes down: nobody is left to try it', async () => {
+    const { books } = booksOf(['a', 'b'])
+    granted(books)
+    granted(books)
+    const notA = waiting(books, {}, { avoid: ['a'] })
+    books.down.add('b')
+    books.dispatcher.serveQueue()
+    expect(await toldTo(notA)).toEqual(['all-avoided'])
+  })
+})
+
+it('gives a slot that time alone has opened to who waited for it, not to who comes just then', async () => {
+  const books = new Books()
+  books.configure(['a', 'b'].map((id) => instance({ instance: id, slots: 1 })))
+  books.down.add('b')
+  books.acquire(demand())
+  const waiting = books.acquire(demand({ mayQueue: true }))
+  if (waiting.kind !== 'queued') throw new Error(waiting.kind)
+  books.down.delete('b')
+  expect(books.acquire(demand()).kind).toBe('busy')
+  expect((await waiting.place.outcome).kind).toBe('granted')
+})
+
+it('sends back who waits where the pool serves another model by now: it would be asked for by its old name', async () => {
+  const books = new Books()
+  books.configure([instance({ slots: 1 })])
+  books.acquire(demand())
+  const waiting = books.acquire(demand({ mayQueue: true }))
+  if (waiting.kind !== 'queued') throw new Error(waiting.kind)
+  books.configure([instance({ slots: 2, process: 'another' })], 'least_inflight', {
+    version: 2,
+    servedAs: 'Another-Model',
+  })
+  expect(await waiting.place.outcome).toEqual({ kind: 'stale', version: 2 })
+})
+
+it('lets who waits wait on while the only instance is merely suspected', async () => {
+  let state: 'ready' | 'suspect' | 'down' = 'ready'
+  const books = new Books({ state: () => state })
+  books.configure([instance({ slots: 1 })])
+  const { lease } = granted(books)
+  const waiting = books.acquire(demand({ mayQueue: true }))
+  if (waiting.kind !== 'queued') throw new Error(waiting.kind)
+  state = 'suspect'
+  books.release(lease, { ending: 'done' })
+  expect(books.dispatcher.queue.size).toBe(1)
+  state = 'down'
+  books.dispatcher.serveQueue()
+  expect((await waiting.place.outcome).kind).toBe('none-ready')
+})
+
+it('gives a slot back that was granted to a place nobody will ask about any more', async () => {
+  const books = new Books()
+  books.configure([instance({ slots: 1 })])
+  const { lease } = granted(books)
+  const waiting = books.acquire(demand({ mayQueue: true }))
+  if (waiting.kind !== 'queued') throw new Error(waiting.kind)
+  books.release(lease, { ending: 'done' })
+  waiting.place.giveBack()
+  await settled()
+  expect(books.size).toBe(0)
+})
