@@ -1,16 +1,22 @@
 import type { Context } from 'hono'
 import { completeSnapshot } from '../durable-objects/fleet/complete.ts'
-import type { Snapshot } from '../durable-objects/fleet/snapshot.ts'
-import { fleetObject, type AppEnv } from './env.ts'
+import type { JwtIssuer, Snapshot } from '../durable-objects/fleet/snapshot.ts'
+import { fleetObject, tenantObject, type AppEnv } from './env.ts'
+import { admit, type Admittance, type Applicant } from './ingress/admit.ts'
 import { Keyring, type Identity } from './ingress/authenticate.ts'
+import { Tokens } from './ingress/jwt.ts'
 import { locate } from './ingress/locate.ts'
+import { Standings } from './ingress/standing.ts'
 import { Refusal, type RefusalCode } from './refusal.ts'
 import { modelAt } from './routing/resolve.ts'
 import { snapshots, type SnapshotSource } from './routing/snapshots.ts'
+import { sleep } from './timers.ts'
 
 export type Ctx = Context<AppEnv>
 
 const keyring = new Keyring()
+const tokens = new Tokens()
+const standings = new Standings()
 
 /** The first checks: there is a fleet, and the URL's prefix is '' or a model's path. */
 export async function entrance(
@@ -44,9 +50,59 @@ export async function withNews<T>(
 
 const UNKNOWN_NAMES: ReadonlySet<RefusalCode> = new Set(['not_found', 'model_not_found'])
 
-/** Who is asking, by the key alone. */
-export function identify(c: Ctx): Promise<Identity> {
-  return keyring.identify(c.req.raw.headers, [c.env.KEY_SIGNING_SECRET])
+/**
+ * Who is asking, by the key or the token alone. An address that shows one bad key after another is
+ * told to stop.
+ * @throws Refusal `invalid_api_key`, `rate_limit_exceeded`
+ */
+export async function identify(c: Ctx, { jwt = null }: Snapshot): Promise<Identity> {
+  const { KEY_SIGNING_SECRET, KEY_SIGNING_SECRET_PREVIOUS } = c.env
+  const secrets = [KEY_SIGNING_SECRET, KEY_SIGNING_SECRET_PREVIOUS].filter(isSet)
+  const readToken = (token: string, issuer: JwtIssuer) => tokens.read(token, issuer)
+  try {
+    return await keyring.identify(c.req.raw.headers, { secrets, issuer: jwt, readToken })
+  } catch (error) {
+    if (error instanceof Refusal && error.code === 'invalid_api_key') await countBadKey(c)
+    throw error
+  }
+}
+
+/** Who asks, as the tenant's object is asked about him. */
+export function applicantOf(c: Ctx, { terms }: Snapshot, identity: Identity): Applicant {
+  return {
+    tenant: () => tenantObject(c.env, identity.tenant),
+    identity,
+    terms: terms ?? null,
+    address: addressOf(c),
+    standings,
+    onBadKey: () => countBadKey(c),
+  }
+}
+
+/**
+ * Whether a key holds; nothing is counted.
+ * @throws Refusal
+ */
+export async function checkKey(c: Ctx, snapshot: Snapshot): Promise<Admittance> {
+  return admit(applicantOf(c, snapshot, await identify(c, snapshot)), null)
+}
+
+const isSet = (secret: string | undefined): secret is string =>
+  secret !== undefined && secret !== ''
+
+const addressOf = (c: Ctx): string => c.req.raw.headers.get('cf-connecting-ip') ?? ''
+
+/**
+ * Bad keys are counted by address, where the platform has a counter for it.
+ * @throws Refusal `rate_limit_exceeded`
+ */
+async function countBadKey(c: Ctx): Promise<void> {
+  const key = addressOf(c)
+  const counted = key === '' ? undefined : await c.env.BAD_KEYS?.limit({ key })
+  if (counted?.success !== false) return
+  throw new Refusal('rate_limit_exceeded', 'Too many bad keys from your address. Wait a minute.', {
+    headers: { 'retry-after': '60' },
+  })
 }
 
 export const notFound = (c: Ctx): Refusal =>
@@ -63,8 +119,3 @@ export function sourceOf(c: Ctx): SnapshotSource {
     defer: (work) => c.executionCtx.waitUntil(work),
   }
 }
-
-export const sleep = (ms: number): Promise<void> =>
-  new Promise((resolve) => {
-    setTimeout(resolve, ms)
-  })

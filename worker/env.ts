@@ -2,12 +2,24 @@ import { FLEET_NAME, type FleetRpc } from '../durable-objects/fleet/contract.ts'
 import type { PoolRoute } from '../durable-objects/fleet/snapshot.ts'
 import { poolObjectName } from '../durable-objects/pool/name.ts'
 import type { PoolRpc } from '../durable-objects/pool/contract.ts'
-import type { TenantRpc } from '../durable-objects/tenant/contract.ts'
+import {
+  DIRECTORY_NAME,
+  type DirectoryRpc,
+  type TenantRpc,
+} from '../durable-objects/tenant/contract.ts'
 import type { Receipt } from './receipt.ts'
+
+/** What `wrangler.toml` binds, and what it may: a local run has no platform around it. */
+export interface Bindings extends Omit<Env, 'BAD_KEYS' | 'USAGE'> {
+  /** Still valid for keys that were made with it. */
+  readonly KEY_SIGNING_SECRET_PREVIOUS?: string
+  readonly BAD_KEYS?: RateLimit
+  readonly USAGE?: AnalyticsEngineDataset
+}
 
 /** Hono's view of one request: the Worker's bindings, and what the middlewares put beside it. */
 export interface AppEnv {
-  Bindings: Env
+  Bindings: Bindings
   Variables: {
     readonly receipt: Receipt
   }
@@ -17,14 +29,19 @@ export interface AppEnv {
 // in words, and let every caller be tested with a plain object.
 
 /** The one fleet object. */
-export const fleetObject = (env: Env): FleetRpc => env.FLEET.getByName(FLEET_NAME)
+export const fleetObject = (env: Bindings): FleetRpc => env.FLEET.getByName(FLEET_NAME)
 
 /** The object of one tenant. */
-export const tenantObject = (env: Env, tenant: string): TenantRpc => env.TENANT.getByName(tenant)
+export const tenantObject = (env: Bindings, tenant: string): TenantRpc =>
+  env.TENANT.getByName(tenant)
+
+/** The list of all tenants. */
+export const directoryObject = (env: Bindings): DirectoryRpc =>
+  env.DIRECTORY.getByName(DIRECTORY_NAME)
 
 /** A pool's object, near the pool's site. */
 export const poolObject = (
-  env: Env,
+  env: Bindings,
   { pool, region }: Pick<PoolRoute, 'pool' | 'region'>,
 ): PoolRpc =>
   env.POOL.getByName(

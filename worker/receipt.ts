@@ -1,3 +1,5 @@
+import type { Allowances } from '../durable-objects/tenant/contract.ts'
+
 /** What a request went through, filled in as it goes. The only place where internal names are told. */
 export interface Receipt {
   readonly requestId: string
@@ -11,8 +13,12 @@ export interface Receipt {
   fleet?: number
   /** Fields and headers of the tenant's that were taken out. */
   removed?: readonly string[]
+  /** What a limit would have refused it for, were its plan no dry run. */
+  'dry-run'?: string
   /** False where the fleet says `receipts: false`. */
   shown: boolean
+  /** What is left of the tenant's limits per minute: told whether receipts are shown or not. */
+  allowances?: Allowances
 }
 
 /** A new request's, with the id it is known by from here to vLLM's own log. */
@@ -30,6 +36,7 @@ const FIELDS = [
   'attempts',
   'fleet',
   'removed',
+  'dry-run',
 ] as const
 
 /** Headers that a browser's script may read. */

@@ -1,26 +1,22 @@
-import { secretsOf, type SecretOf } from '../durable-objects/fleet/target.ts'
-import type { Ending } from '../durable-objects/pool/contract.ts'
-import type { Snapshot } from '../durable-objects/fleet/snapshot.ts'
-import { poolObject, tenantObject } from './env.ts'
-import type { ForwardDeps } from './forward/order.ts'
+import type { ModelRoute, Snapshot } from '../durable-objects/fleet/snapshot.ts'
+import { allowsModel } from '../durable-objects/tenant/model-globs.ts'
+import { forwardDeps, reservationFor } from './forward-deps.ts'
 import { respond } from './forward/respond.ts'
-import type { Slot } from './forward/slot.ts'
-import { fleetInFlux, STALE_TRIES, StaleRoute, takeSlot } from './forward/slots.ts'
 import { upstreamCall } from './forward/upstream.ts'
-import { entrance, identify, sleep, sourceOf, withNews, type Ctx } from './entrance.ts'
-import { admit } from './ingress/admit.ts'
+import { applicantOf, entrance, identify, sourceOf, withNews, type Ctx } from './entrance.ts'
+import { admit, modelNotAllowed, type Applicant } from './ingress/admit.ts'
 import { readCall, tooLarge, type Call } from './ingress/call.ts'
 import type { Endpoint } from './ingress/endpoints.ts'
 import { FORM_COPIES, HeldBodies } from './ingress/held-bodies.ts'
 import { saltOf } from './ingress/salt.ts'
 import { removedHeaders } from './ingress/fields.ts'
 import { screen } from './ingress/screen.ts'
-import { workFor, workOf, type Asker } from './ingress/work.ts'
+import { askerOf, workFor } from './ingress/work.ts'
 import type { Receipt } from './receipt.ts'
 import { Refusal, type RefusalCode } from './refusal.ts'
-import { placeOf, type Entered } from './routing/place.ts'
-import { largestBodies, resolveAll, type Asked, type Route } from './routing/resolve.ts'
-import { snapshots, type SnapshotSource } from './routing/snapshots.ts'
+import { cohortOf } from './routing/cohort.ts'
+import { renewed } from './routing/renew.ts'
+import { largestBodies, resolveAll, type Route } from './routing/resolve.ts'
 
 /** One request to an endpoint, however it came in: over HTTP, in a WebSocket's frame, as an RPC. */
 export interface Asking {
@@ -66,26 +62,24 @@ async function steps(
   const source = sourceOf(c)
   const { snapshot, prefix } = await entrance(c, source)
   receipt.shown = snapshot.receipts
-  const identity = await identify(c)
+  const identity = await identify(c, snapshot)
   const { tenant } = identity
-  let admission: Promise<void> | undefined
-  const admitted = (): Promise<void> => {
-    admission ??= admit(() => tenantObject(c.env, tenant), identity)
-    admission.catch(() => undefined) // awaited with the first slot; a refusal before that must not go unheard
-    return admission
-  }
+  const deps = forwardDeps(c)
+  const reservation = reservationFor(c, { snapshot, identity, receipt }, deps)
+  let model: ModelRoute | null = null
 
   const release = heldBodies.hold(sizeToHold(endpoint, headers, snapshot))
   try {
     const call = await read(snapshot)
     const salt = await saltOf(tenant, c.env.KEY_SIGNING_SECRET)
-    const asked = { prefix, model: call.model, cohort: `${tenant}\u0000${call.user ?? ''}` }
+    const asked = { prefix, model: call.model, cohort: cohortOf(tenant, call.user) }
     const routes = await withNews(source, snapshot, (latest) => resolveAll(latest, asked))
-    const [first = notRouted()] = routes
+    const [first] = routes
+    model = first.model
     const work = workFor(call.body, {
       path: endpoint.path,
       salt,
-      asker: askerOf(c, tenant, headers),
+      asker: askerOf(c.req.raw, tenant, headers),
     })
     const stream = call.stream && endpoint.dialect !== null
     const order = {
@@ -106,30 +100,23 @@ async function steps(
         )
         return { ...upstream, removed: [...removedHeaders(headers), ...screened.removed] }
       },
-      admission: admitted(),
+      reservation,
+      tokens: endpoint.tokens,
       deadline: startedAt + first.pool.timeouts.totalMs,
       promptEstimate: work(first).promptTokens,
       work,
       receipt,
       signal,
     }
-    return await respond(order, depsOf(c))
+    return await respond(order, deps)
   } catch (error) {
-    // A key that is not valid any more learns nothing else about its request.
-    if (error instanceof Refusal && CHECKED_BEFORE_ADMISSION.has(error.code)) await admitted()
+    if (error instanceof Refusal && CHECKED_BEFORE_ADMISSION.has(error.code))
+      await mayKnow(applicantOf(c, snapshot, identity), model)
     throw error
   } finally {
     release()
   }
 }
-
-/** Who asks, for the choice of an instance. */
-const askerOf = (c: Ctx, tenant: string, headers: Headers): Asker => ({
-  tenant,
-  class: 'standard',
-  headers,
-  place: placeOf(c.req.raw.cf as Entered | undefined),
-})
 
 /** One for each isolate. */
 const heldBodies = new HeldBodies()
@@ -151,115 +138,17 @@ const CHECKED_BEFORE_ADMISSION: ReadonlySet<RefusalCode> = new Set([
   'model_not_found',
 ])
 
+/**
+ * A key that is not valid any more, or may not use the model, learns nothing else about its request.
+ * @throws Refusal
+ */
+async function mayKnow(applicant: Applicant, model: ModelRoute | null): Promise<void> {
+  const { standing } = await admit(applicant, null)
+  if (!model || !standing || allowsModel(standing.models, model.name)) return
+  throw modelNotAllowed()
+}
+
 function checkSize({ body }: Endpoint, { bytes }: Call, limits: Route['pool']['limits']): void {
   const cap = body === 'multipart' ? limits.audioBytes : limits.bodyBytes
   if (bytes > cap) throw tooLarge(cap)
-}
-
-/** The routes by the fleet version that a pool has. */
-async function renewed(
-  source: SnapshotSource,
-  asked: Asked,
-  version: number,
-): Promise<readonly Route[]> {
-  const anew = resolveAll(await snapshots.reload(source), asked)
-  // With no news to be had, the pool's word counts: it serves what it was told last.
-  return anew.map((route) => ({ ...route, fleet: Math.max(route.fleet, version) }))
-}
-
-const notRouted = (): never => {
-  throw new TypeError('a request without a route')
-}
-
-/** A slot of one instance, for what is no HTTP exchange. */
-export interface Lent {
-  readonly route: Route
-  readonly slot: Slot
-  readonly secretOf: SecretOf
-  /** Gives the slot back. Safe to call twice. */
-  readonly settle: (ending: Ending) => void
-}
-
-export interface LendOptions {
-  /** What the tenant calls the model; null where the URL says it. */
-  readonly model: string | null
-  readonly user: string | null
-  readonly receipt: Receipt
-  /** Instances that have failed already. */
-  readonly avoid?: readonly string[]
-}
-
-/**
- * Lends one ready instance of a model, without a fallback.
- * @throws Refusal as an HTTP request would get it
- */
-export async function lend(
-  c: Ctx,
-  { model, user, receipt, avoid = [] }: LendOptions,
-): Promise<Lent> {
-  const startedAt = Date.now()
-  const source = sourceOf(c)
-  const { snapshot, prefix } = await entrance(c, source)
-  const identity = await identify(c)
-  const { tenant } = identity
-  const deps = depsOf(c)
-  const admission = admit(() => tenantObject(c.env, tenant), identity)
-  admission.catch(() => undefined) // awaited with the slot
-  const asked = { prefix, model, cohort: `${tenant}\u0000${user ?? ''}` }
-  const failed = avoid.map((instance) => ({ ...NOT_AGAIN, instance }))
-  const { headers, signal } = c.req.raw
-  const unknown = { promptTokens: 0, prefix: new Uint8Array() }
-  const work = workOf({ user }, askerOf(c, tenant, headers), unknown)
-  try {
-    let [route = notRouted()] = await withNews(source, snapshot, (at) => resolveAll(at, asked))
-    for (let tries = 1; ; tries++) {
-      const deadline = startedAt + route.pool.timeouts.totalMs
-      try {
-        const claimant = { route, admission, deadline, receipt, work: () => work, signal }
-        const slot = await takeSlot(claimant, deps, failed)
-        if (slot instanceof Refusal) throw slot
-        if (slot === null)
-          throw new Refusal('upstream_failed', 'The model server failed to answer.')
-        receipt.instance = slot.target.instance
-        receipt.reason = slot.reason
-        const settle = (ending: Ending): void => {
-          const durationMs = Date.now() - startedAt
-          const nothing = { ttftMs: null, promptTokens: null, completionTokens: null }
-          deps.defer(slot.release({ ending, durationMs, ...nothing }))
-        }
-        return { route, slot, secretOf: deps.secretOf, settle }
-      } catch (error) {
-        if (!(error instanceof StaleRoute)) throw error
-        if (tries > STALE_TRIES) throw fleetInFlux()
-        ;[route = notRouted()] = await renewed(source, asked, error.version)
-      }
-    }
-  } catch (error) {
-    await admission
-    throw error
-  }
-}
-
-const NOT_AGAIN = {
-  kind: 'fault',
-  reason: 'failed before',
-  message: null,
-  ending: 'upstream-failed',
-} as const
-
-function depsOf(c: Ctx): ForwardDeps {
-  return {
-    pool: ({ pool }) => poolObject(c.env, pool),
-    fetch: (url, init) => fetch(url, init),
-    secretOf: secretsOf(c.env),
-    now: Date.now,
-    random: Math.random,
-    sleep,
-    after: (ms, act) => {
-      const timer = setTimeout(act, ms)
-      return () => clearTimeout(timer)
-    },
-    defer: (work) => c.executionCtx.waitUntil(work),
-    log: (message, ...cause) => console.warn(message, ...cause),
-  }
 }

@@ -3,19 +3,22 @@ import {
   CONTRACT_VERSION,
   type Explanation,
   type PoolRpc,
+  type ServiceClass,
+  type Work,
 } from '../../durable-objects/pool/contract.ts'
 import { blocksOf, tokensThrough } from '../../durable-objects/scheduling/blocks.ts'
+import { TENANT_ID } from '../../durable-objects/tenant/tenant-id.ts'
 import { entrance } from '../entrance.ts'
-import { poolObject, type AppEnv } from '../env.ts'
+import { poolObject, tenantObject, type AppEnv, type Bindings } from '../env.ts'
 import { callOf } from '../ingress/call.ts'
 import { ENDPOINTS } from '../ingress/endpoints.ts'
 import { saltOf } from '../ingress/salt.ts'
-import { workFor } from '../ingress/work.ts'
+import { askerOf, workFor } from '../ingress/work.ts'
 import { isObject, type Json } from '../json.ts'
 import { reach, Refusal } from '../refusal.ts'
-import { placeOf, type Entered } from '../routing/place.ts'
+import { cohortOf } from '../routing/cohort.ts'
 import { resolveAll, type Route } from '../routing/resolve.ts'
-import { SCHEDULER } from './words.ts'
+import { ACCOUNT_SERVICE, SCHEDULER } from './words.ts'
 
 export const explainRoutes = new Hono<AppEnv>()
 
@@ -36,18 +39,14 @@ explainRoutes.post('/', async (c) => {
   }
   const call = callOf(body, JSON.stringify(body).length)
   const { snapshot } = await entrance(c)
-  const asked = { prefix: '', model: call.model, cohort: `${tenant}\u0000${call.user ?? ''}` }
+  const asked = { prefix: '', model: call.model, cohort: cohortOf(tenant, call.user) }
   const salt = await saltOf(tenant, c.env.KEY_SIGNING_SECRET)
-  const asker = {
-    tenant,
-    class: 'standard',
-    headers,
-    place: placeOf(c.req.raw.cf as Entered | undefined),
-  } as const
+  const serviceClass = (await reach(ACCOUNT_SERVICE, () => classOf(c.env, tenant))) ?? 'standard'
+  const asker = askerOf(c.req.raw, tenant, headers)
   const work = workFor(call.body, { path, salt, asker })
 
   const explainRoute = async (route: Route) => {
-    const { prefix, ...told } = work(route)
+    const { prefix, ...told } = { ...work(route), class: serviceClass }
     const explanation = await reach(SCHEDULER, () =>
       explain(poolObject(c.env, route.pool), route, { ...told, prefix }),
     )
@@ -64,11 +63,13 @@ explainRoutes.post('/', async (c) => {
   return c.json({ ...first, fallbacks })
 })
 
-const explain = (
-  pool: PoolRpc,
-  { fleet }: Route,
-  work: ReturnType<ReturnType<typeof workFor>>,
-): Promise<Explanation> =>
+/** Null: there is no such tenant. */
+async function classOf(env: Bindings, tenant: string): Promise<ServiceClass | null> {
+  if (!TENANT_ID.test(tenant)) return null
+  return (await tenantObject(env, tenant).show())?.class ?? null
+}
+
+const explain = (pool: PoolRpc, { fleet }: Route, work: Work): Promise<Explanation> =>
   pool.explain({
     contract: CONTRACT_VERSION,
     fleet,

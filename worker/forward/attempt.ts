@@ -12,12 +12,18 @@ import { Watchdog } from './watchdog.ts'
 import { wayOf, type Way } from './way.ts'
 import { Witness } from './witness.ts'
 
+interface SettleOptions {
+  readonly whole?: Whole | null
+  readonly final?: boolean
+}
+
 /**
  * One try on one instance: its abort signal, its watchdog, its settlement. Lives as long as its
  * stream, and so keeps nothing of the request's body.
  */
 export class Attempt {
-  readonly #order: Pick<Order, 'endpoint' | 'signal' | 'promptEstimate'>
+  readonly #order: Pick<Order, 'endpoint' | 'signal' | 'promptEstimate' | 'reservation'>
+  readonly #model: string
   readonly #naming: Naming
   readonly #deps: ForwardDeps
   readonly #slot: Slot
@@ -33,8 +39,9 @@ export class Attempt {
   #givenUp = false
 
   constructor(order: Order, route: Route, deps: ForwardDeps, slot: Slot) {
-    const { endpoint, signal, deadline, promptEstimate } = order
-    this.#order = { endpoint, signal, promptEstimate }
+    const { endpoint, signal, deadline, promptEstimate, reservation } = order
+    this.#order = { endpoint, signal, promptEstimate, reservation }
+    this.#model = route.model.name
     this.#naming = { servedAs: route.pool.servedAs, model: route.shown }
     this.#deps = deps
     this.#slot = slot
@@ -45,7 +52,10 @@ export class Attempt {
       onExpiry: () => this.#abort.abort(),
     })
     // A request that is over before the watchdog's first look never costs a call to be watched.
-    this.#watchdog.alongside(() => slot.watch(() => this.#dismissed()))
+    this.#watchdog.alongside(() => {
+      slot.watch(() => this.#dismissed())
+      reservation.watch(() => this.#watchdog.revoke())
+    })
     // The one abort path of every route, streamed or not (L01, L02).
     signal.addEventListener('abort', this.#onTenantLeft)
     if (signal.aborted) this.#onTenantLeft()
@@ -67,7 +77,7 @@ export class Attempt {
 
   /** What a fault means for the one who keeps the lease. */
   endingOf({ late }: Fault): Ending {
-    if (this.#tenantLeft) return 'client-left'
+    if (this.#tenantLeft || this.#watchdog.expired === 'revoked') return 'client-left'
     return late || this.#watchdog.expired !== null ? 'timed-out' : 'upstream-failed'
   }
 
@@ -130,25 +140,39 @@ export class Attempt {
     })
   }
 
-  /** Gives the slot back, once, with how it went and what it used. Nobody waits for it. */
-  settle(ending: Ending, whole: Whole | null = null): void {
+  /** Whether the tenant may not ask any more: his key was revoked, or he suspended, while this ran. */
+  get revoked(): boolean {
+    return this.#watchdog.expired === 'revoked'
+  }
+
+  /**
+   * Gives the slot back, once, with how it went and what it used, and has the tenant's account say the
+   * same. Nobody waits for it.
+   *
+   * @param options.final false where another attempt, or a refusal, will be what the request came to
+   */
+  settle(ending: Ending, { whole = null, final = true }: SettleOptions = {}): void {
     const now = this.#deps.now()
     const usage = this.#usage(ending, whole)
     this.#watchdog.stop()
     this.#order.signal.removeEventListener('abort', this.#onTenantLeft)
     if (ending !== 'done') this.#abort.abort() // nothing upstream outlives its lease
-    const released = this.#slot.release({
+    const used = {
       ending,
-      ttftMs: this.#contentAt === null ? null : this.#contentAt - this.#sentAt,
-      durationMs: now - this.#sentAt,
       promptTokens: usage?.prompt ?? null,
       completionTokens: usage?.completion ?? null,
       cachedTokens: usage?.cached ?? null,
       counted: usage?.counted ?? null,
+    }
+    const released = this.#slot.release({
+      ...used,
+      ttftMs: this.#contentAt === null ? null : this.#contentAt - this.#sentAt,
+      durationMs: now - this.#sentAt,
       ...this.#way,
       blameless: this.#givenUp || (this.#watchdog.expired === 'total' && this.#watchdog.wasLively),
     })
     this.#deps.defer(released)
+    if (final) this.#order.reservation.settle({ ...used, model: this.#model })
   }
 
   /** Known from the answer, else from what was seen of it, else guessed where there was work (L30). */

@@ -1,3 +1,4 @@
+import { invalidKey } from '../ingress/authenticate.ts'
 import { Refusal } from '../refusal.ts'
 import type { Route } from '../routing/resolve.ts'
 import { Attempt } from './attempt.ts'
@@ -32,6 +33,22 @@ export async function forward(
   deps: ForwardDeps,
   onGrant: (route: Route) => void = () => {},
 ): Promise<Answer> {
+  try {
+    return await answerFrom(order, deps, onGrant)
+  } catch (error) {
+    const [{ model }] = order.routes
+    // What was tried in vain costs the tenant nothing; where nothing was tried, it is as if he had not asked.
+    const ending = order.receipt.attempts ? 'upstream-failed' : 'refused'
+    order.reservation.settle({ ...NOTHING_USED, model: model.name, ending })
+    throw error
+  }
+}
+
+async function answerFrom(
+  order: Order,
+  deps: ForwardDeps,
+  onGrant: (route: Route) => void,
+): Promise<Answer> {
   let { routes } = order
   let refusal: Refusal | null = null
   let failed: Failure[] = []
@@ -60,6 +77,13 @@ export async function forward(
   order.receipt.reason = missed.join('; ')
   throw refusal ?? fleetInFlux()
 }
+
+const NOTHING_USED = {
+  promptTokens: null,
+  completionTokens: null,
+  cachedTokens: null,
+  counted: null,
+} as const
 
 interface Search {
   readonly order: Order
@@ -101,14 +125,15 @@ async function askPool(
       case 'opened':
         return { kind: 'stream', attempt, opened: outcome, presentation: upstream.presentation }
       case 'whole':
-        attempt.settle('done', outcome)
+        attempt.settle('done', { whole: outcome })
         return outcome
       case 'rejection':
         attempt.settle('done')
         return outcome
       case 'fault': {
         const ending = attempt.endingOf(outcome)
-        attempt.settle(ending)
+        attempt.settle(ending, { final: ending === 'client-left' })
+        if (attempt.revoked) throw invalidKey()
         if (ending === 'client-left') throw new Refusal('upstream_failed', 'The client left.')
         const { instance } = slot.target
         deps.log(`${receipt.requestId} ${instance}: ${outcome.reason}`)

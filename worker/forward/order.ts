@@ -1,21 +1,42 @@
 import type { SecretOf } from '../../durable-objects/fleet/target.ts'
-import type { Ending, PoolRpc, Work } from '../../durable-objects/pool/contract.ts'
+import type { Ending, PoolRpc, ServiceClass } from '../../durable-objects/pool/contract.ts'
+import type { Bill, Claim } from '../../durable-objects/tenant/contract.ts'
 import type { Endpoint } from '../ingress/endpoints.ts'
+import type { Unranked } from '../ingress/work.ts'
 import type { Receipt } from '../receipt.ts'
-import type { Route } from '../routing/resolve.ts'
+import type { Route, Routes } from '../routing/resolve.ts'
+import type { PoolNews } from './pool-news.ts'
 import type { Fetch, UpstreamCall } from './upstream.ts'
 import type { Fault } from './verdict.ts'
+
+/** One request's part of its tenant's allowance: `tenant-reservation.ts`. */
+export interface Reservation {
+  /** Whether the tenant's class is known: a slot may be asked for while his object still decides. */
+  readonly warm: boolean
+  readonly class: ServiceClass
+  /**
+   * Asks the tenant's object, the first time; waits for that answer each time.
+   * @throws Refusal of the tenant's object
+   */
+  reserve(claim: () => Claim): Promise<void>
+  /** @param onRevoked called once, when the key was revoked or the tenant suspended, at once */
+  watch(onRevoked: () => void): void
+  /** Says what it came to. The first word counts; nobody waits for it. */
+  settle(bill: Bill): void
+}
 
 /** What asks for a slot, and is known by it for as long as it is held. */
 export interface Claimant {
   readonly route: Route
-  /** Settles when the tenant's object has answered; rejects with its refusal. */
-  readonly admission: Promise<void>
+  /** The tenant's part in it: whether it may run, and what it came to. */
+  readonly reservation: Reservation
   /** Unix milliseconds at which the request is over, every attempt and every fallback included. */
   readonly deadline: number
   readonly receipt: Receipt
   /** What the pool of this route needs to know of the request to choose well. */
-  readonly work: (route: Route) => Work
+  readonly work: (route: Route) => Unranked
+  /** Which tokens it uses. */
+  readonly tokens: Endpoint['tokens']
   /** Aborted when the tenant leaves. */
   readonly signal: AbortSignal
 }
@@ -26,9 +47,9 @@ export interface Order extends Omit<Claimant, 'route'> {
   /** Whether the tenant reads a stream. */
   readonly stream: boolean
   /** Where the model asked for leads, then the models to fall back to. */
-  readonly routes: readonly Route[]
+  readonly routes: Routes
   /** The routes anew, by the fleet version that a pool has. */
-  readonly renew: (version: number) => Promise<readonly Route[]>
+  readonly renew: (version: number) => Promise<Routes>
   /**
    * The call as the instances of a route get it.
    * @throws Refusal when that model does not take it
@@ -41,6 +62,8 @@ export interface Order extends Omit<Claimant, 'route'> {
 export interface ForwardDeps {
   /** A new stub for each call: one that has failed stays broken. */
   readonly pool: (route: Route) => PoolRpc
+  /** What pools have said of themselves in passing. */
+  readonly news: PoolNews
   readonly fetch: Fetch
   readonly secretOf: SecretOf
   readonly now: () => number

@@ -86,7 +86,7 @@ function endingOf({ proof }: Witness, tenantLeft: boolean, { expired }: Watchdog
   // What the instance has proven counts, also for a tenant who left with the last word in his hands.
   if (proof === 'whole') return 'done'
   if (proof === 'failed' || proof === 'aborted') return 'upstream-failed'
-  if (tenantLeft) return 'client-left'
+  if (tenantLeft || expired === 'revoked') return 'client-left'
   return expired === null ? 'truncated' : 'timed-out'
 }
 

@@ -5,8 +5,11 @@ import {
   type NotGranted,
   type Queued,
   type Settlement,
+  type Work,
 } from '../../durable-objects/pool/contract.ts'
+import type { Claim } from '../../durable-objects/tenant/contract.ts'
 import { reach, Refusal } from '../refusal.ts'
+import { drop } from './keeper.ts'
 import type { Claimant, Failure, ForwardDeps } from './order.ts'
 import { Slot } from './slot.ts'
 
@@ -39,7 +42,8 @@ const REFUSED: Settlement = {
 
 /**
  * Asks for a slot while the tenant's object is still deciding: one round trip, not two. If that says
- * no, the slot goes back at once.
+ * no, the slot goes back at once. Only where it is not known in which class the tenant is served, his
+ * object is asked first.
  *
  * @param failed the attempts in this pool so far; their instances are avoided
  * @returns null when nobody is left who has not failed this request; a refusal when this pool has
@@ -52,9 +56,11 @@ export async function takeSlot(
   failed: readonly Failure[],
 ): Promise<Slot | Refusal | null> {
   const avoid = failed.map(({ instance }) => instance)
+  const reserving = claimant.reservation.reserve(() => claimOn(claimant, deps))
+  if (!claimant.reservation.warm) await reserving
   const [admitted, acquired] = await Promise.allSettled([
-    claimant.admission,
-    acquire(claimant, deps, avoid),
+    reserving,
+    acquire(claimant, reserving, deps, avoid),
   ])
   if (admitted.status === 'rejected') {
     const grant = acquired.status === 'fulfilled' ? acquired.value : null
@@ -70,7 +76,8 @@ export async function takeSlot(
   let answer = acquired.value
   // Nobody else is left, but the line may merely have been an idle one that vLLM was closing (L27).
   const onlyTheLine = failed.length === 1 && failed[0]?.unreached
-  if (answer.kind === 'all-avoided' && onlyTheLine) answer = await acquire(claimant, deps, [])
+  if (answer.kind === 'all-avoided' && onlyTheLine)
+    answer = await acquire(claimant, reserving, deps, [])
 
   switch (answer.kind) {
     case 'granted':
@@ -94,8 +101,26 @@ export async function takeSlot(
   }
 }
 
+/**
+ * What a request asks of its tenant's allowance. Answers are as long as the request allows, or as long
+ * as nine in ten of this pool's are where it does not say.
+ */
+function claimOn({ route, receipt, deadline, work, tokens }: Claimant, deps: ForwardDeps): Claim {
+  const { pool, limits } = route.pool
+  const { promptTokens, outputTokens, answers = 1 } = work(route)
+  const longest = Math.min(outputTokens ?? deps.news.usualOutputTokens(pool), limits.outputTokens)
+  return {
+    request: receipt.requestId,
+    model: route.model.name,
+    promptTokens: tokens === 'none' ? 0 : promptTokens,
+    outputTokens: tokens === 'answer' ? longest * answers : 0,
+    remainingMs: deadline - deps.now(),
+    pressure: deps.news.pressure(pool),
+  }
+}
+
 /** What a request is known by, to the pool object. */
-const claim = (
+const known = (
   { route, receipt, deadline }: Pick<Claimant, 'route' | 'receipt' | 'deadline'>,
   { now }: ForwardDeps,
 ) => ({
@@ -108,23 +133,26 @@ const claim = (
 /** Where no slot is free, the answer of the queue is waited for. */
 async function acquire(
   claimant: Claimant,
+  reserving: Promise<void>,
   deps: ForwardDeps,
   avoid: readonly string[],
 ): Promise<Granted | NotGranted> {
-  const { route, work } = claimant
-  const ask = (): Promise<Acquired> =>
-    reach('scheduler', () =>
-      deps
-        .pool(route)
-        .acquire({ ...claim(claimant, deps), avoid, work: work(route), mayQueue: true }),
-    )
+  const { route, reservation } = claimant
+  const work: Work = { ...claimant.work(route), class: reservation.class }
+  const ask = async (): Promise<Acquired> => {
+    const demand = { ...known(claimant, deps), avoid, work, mayQueue: true }
+    const answer = await reach('scheduler', () => deps.pool(route).acquire(demand))
+    deps.news.note(route.pool.pool, answer)
+    return answer
+  }
   const answer = await ask()
   if (answer.kind !== 'queued') return answer
-  const waited = await turnOf(answer, claimant, deps)
+  const waited = await turnOf(answer, claimant, reserving, deps)
   if (waited !== null) return waited
   // The object was reset, and its queue with it: back to the end of a new one, once.
   const again = await ask()
-  return again.kind === 'queued' ? ((await turnOf(again, claimant, deps)) ?? GAVE_UP) : again
+  if (again.kind !== 'queued') return again
+  return (await turnOf(again, claimant, reserving, deps)) ?? GAVE_UP
 }
 
 const GAVE_UP: NotGranted = { kind: 'busy', retryAfterS: 1 }
@@ -136,7 +164,8 @@ const GAVE_UP: NotGranted = { kind: 'busy', retryAfterS: 1 }
  */
 async function turnOf(
   { ticket }: Queued,
-  { signal, admission }: Claimant,
+  { signal }: Claimant,
+  reserving: Promise<void>,
   { defer }: ForwardDeps,
 ): Promise<Granted | NotGranted | null> {
   const { promise: left, resolve } = Promise.withResolvers<NotGranted>()
@@ -147,7 +176,7 @@ async function turnOf(
   }
   signal.addEventListener('abort', leave)
   if (signal.aborted) leave()
-  admission.catch(leave)
+  reserving.catch(leave)
   const waiting = ticket.wait()
   try {
     const answer = await Promise.race([waiting, left])
@@ -162,14 +191,11 @@ async function turnOf(
   }
 }
 
-/** What comes over RPC can be disposed, though its contract does not say so. */
-const drop = (held: object & Partial<Disposable>): void => held[Symbol.dispose]?.()
-
 function slotOf(granted: Granted, claimant: Claimant, deps: ForwardDeps): Slot {
   const { route, receipt, deadline } = claimant
   const { instance, base } = granted.target
   const reattach = () =>
-    deps.pool(route).reattach({ ...claim({ route, receipt, deadline }, deps), instance, base })
+    deps.pool(route).reattach({ ...known({ route, receipt, deadline }, deps), instance, base })
   return new Slot(granted, { reattach, sleep: deps.sleep, random: deps.random })
 }
 

@@ -93,6 +93,7 @@ function errorIn(frame: Json): unknown {
 
 /**
  * What to tell a tenant whose answer broke off after its first content.
+ * @param ending `client-left`: the tenant is still there, but may not ask any more
  * @param withheld the engine's own last frame, where it was held back
  */
 export function failureOf(ending: Ending, withheld: string | null, naming: Naming): ErrorDetail {
@@ -100,6 +101,10 @@ export function failureOf(ending: Ending, withheld: string | null, naming: Namin
   if (ending === 'timed-out') {
     const message = 'The model server stopped sending. The answer above is incomplete.'
     return { ...failure, code: 'upstream_timeout', message }
+  }
+  if (ending === 'client-left') {
+    const message = 'The API key was revoked. The answer above is incomplete.'
+    return { type: 'authentication_error', param: null, code: 'invalid_api_key', message }
   }
   const code = 'upstream_failed'
   if (withheld === null) {

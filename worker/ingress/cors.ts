@@ -2,12 +2,14 @@ import { createMiddleware } from 'hono/factory'
 import type { AppEnv } from '../env.ts'
 import { RECEIPT_HEADERS } from '../receipt.ts'
 import { snapshots } from '../routing/snapshots.ts'
+import { ALLOWANCE_HEADERS } from './allowance-headers.ts'
 
 const METHODS = 'GET, HEAD, POST, OPTIONS'
 /** What gRPC-Web and Connect say in headers. */
 const RPC_HEADERS = ['grpc-status', 'grpc-message', 'grpc-status-details-bin', 'x-penstock-code']
 const EXPOSED = [
   ...RECEIPT_HEADERS,
+  ...ALLOWANCE_HEADERS,
   'request-id',
   'retry-after',
   'x-should-retry',

@@ -12,19 +12,25 @@ export interface Endpoint {
   readonly errors: 'openai' | 'anthropic'
   /** How it speaks when it streams; null: it never does, and answers with one JSON document. */
   readonly dialect: Dialect | null
+  /** Which tokens a request uses of its tenant's allowance: the prompt's, the answer's too, or none. */
+  readonly tokens: 'answer' | 'prompt' | 'none'
 }
 
+const json = { body: 'json', errors: 'openai' } as const
+const form = { body: 'multipart', errors: 'openai' } as const
+const anthropic = { body: 'json', errors: 'anthropic' } as const
+
 export const ENDPOINTS: readonly Endpoint[] = [
-  { path: '/v1/chat/completions', body: 'json', errors: 'openai', dialect: chat },
-  { path: '/v1/completions', body: 'json', errors: 'openai', dialect: completions },
-  { path: '/v1/responses', body: 'json', errors: 'openai', dialect: responses },
-  { path: '/v1/messages', body: 'json', errors: 'anthropic', dialect: messages },
-  { path: '/v1/messages/count_tokens', body: 'json', errors: 'anthropic', dialect: null },
-  { path: '/v1/embeddings', body: 'json', errors: 'openai', dialect: null },
-  { path: '/v1/rerank', body: 'json', errors: 'openai', dialect: null },
-  { path: '/v1/score', body: 'json', errors: 'openai', dialect: null },
-  { path: '/v1/audio/transcriptions', body: 'multipart', errors: 'openai', dialect: audio },
-  { path: '/v1/audio/translations', body: 'multipart', errors: 'openai', dialect: audio },
+  { path: '/v1/chat/completions', ...json, dialect: chat, tokens: 'answer' },
+  { path: '/v1/completions', ...json, dialect: completions, tokens: 'answer' },
+  { path: '/v1/responses', ...json, dialect: responses, tokens: 'answer' },
+  { path: '/v1/messages', ...anthropic, dialect: messages, tokens: 'answer' },
+  { path: '/v1/messages/count_tokens', ...anthropic, dialect: null, tokens: 'none' },
+  { path: '/v1/embeddings', ...json, dialect: null, tokens: 'prompt' },
+  { path: '/v1/rerank', ...json, dialect: null, tokens: 'prompt' },
+  { path: '/v1/score', ...json, dialect: null, tokens: 'prompt' },
+  { path: '/v1/audio/transcriptions', ...form, dialect: audio, tokens: 'answer' },
+  { path: '/v1/audio/translations', ...form, dialect: audio, tokens: 'answer' },
 ]
 
 /** Longest first: `/v1/chat/completions` also ends in `/completions`. */

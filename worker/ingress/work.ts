@@ -1,19 +1,32 @@
-import type { ServiceClass, Work } from '../../durable-objects/pool/contract.ts'
+import type { Work } from '../../durable-objects/pool/contract.ts'
 import { isCount } from '../../durable-objects/pool/counts.ts'
 import { isObject, type Json } from '../json.ts'
+import { placeOf, type Entered } from '../routing/place.ts'
 import { prefixHashes } from '../routing/prefix.ts'
 import type { Route } from '../routing/resolve.ts'
 import { answersIn, numberIn } from './caps.ts'
 import { promptEstimate } from './estimate.ts'
 
+/** What a request is, before it is known in which class its tenant is served. */
+export type Unranked = Omit<Work, 'class'>
+
 /** Who asks, as far as the choice of an instance is concerned. */
 export interface Asker {
   readonly tenant: string
-  readonly class: ServiceClass
   readonly headers: Headers
   /** Location hint nearest to where the request came in. */
   readonly place: string | null
 }
+
+/**
+ * Who asks, by the request that came in.
+ * @param headers the tenant's: of an RPC or of a question about a request, not those of what came in
+ */
+export const askerOf = ({ cf }: Pick<Request, 'cf'>, tenant: string, headers: Headers): Asker => ({
+  tenant,
+  headers,
+  place: placeOf(cf as Entered | undefined),
+})
 
 /** Longer names of sessions are cut: they are a tenant's own words. */
 const MOST_CHARACTERS = 128
@@ -28,12 +41,11 @@ const MOST_ANSWERS = 1024
  */
 export function workOf(
   body: Json,
-  { tenant, class: serviceClass, headers, place }: Asker,
+  { tenant, headers, place }: Asker,
   { promptTokens, prefix }: { readonly promptTokens: number; readonly prefix: Uint8Array },
-): Work {
+): Unranked {
   return {
     tenant,
-    class: serviceClass,
     session: `${tenant}\u0000${sessionOf(body, headers)}`,
     address: headers.get('cf-connecting-ip') ?? '',
     place,
@@ -56,8 +68,8 @@ export interface WorkSource {
 export function workFor(
   body: Json,
   { path, salt, asker }: WorkSource,
-): (route: Pick<Route, 'pool'>) => Work {
-  const known = new Map<string, Work>()
+): (route: Pick<Route, 'pool'>) => Unranked {
+  const known = new Map<string, Unranked>()
   return ({ pool: { pool, servedAs: model, mediaTokens } }) => {
     const before = known.get(pool)
     if (before) return before
