@@ -22,16 +22,25 @@ export interface Measured {
   readonly relay: Relay | null
 }
 
+export interface Labels {
+  readonly direct: string
+  readonly router: readonly string[]
+  readonly admitted: string
+  readonly unadmitted: string
+}
+
 /** The limits we set ourselves against what was measured. `router` and `direct` are labels of rows. */
 export function budgetsOf(
   { latency, throughput, relay }: Measured,
-  labels: { readonly direct: string; readonly router: readonly string[] },
+  labels: Labels,
 ): readonly Budget[] {
   const [first = ''] = labels.router
-  const own = latency.find(({ target }) => target.label === first)
-  const direct = latency.find(({ target }) => target.label === labels.direct)
-  const added = (which: 'p50' | 'p99') =>
-    own && direct ? medianOf(own[which], direct[which], excess) : null
+  const timesOf = (label: string) => latency.find(({ target }) => target.label === label)
+  const beyond = (label: string, base: string, which: 'p50' | 'p99') => {
+    const [row, other] = [timesOf(label), timesOf(base)]
+    return row && other ? medianOf(row[which], other[which], excess) : null
+  }
+  const added = (which: 'p50' | 'p99') => beyond(first, labels.direct, which)
   const rates = throughput
     .filter(({ target }) => labels.router.includes(target.label))
     .flatMap((row) =>
@@ -57,6 +66,14 @@ export function budgetsOf(
       goal: 8,
       limit: 'most',
       measured: added('p99'),
+    },
+    {
+      what: 'TTFT p50 that admission adds to the acquire, objects 10 ms away',
+      unit: 'ms',
+      must: 1,
+      goal: 0.5,
+      limit: 'most',
+      measured: beyond(labels.admitted, labels.unadmitted, 'p50'),
     },
     ...rates,
     {
@@ -108,6 +125,7 @@ Everything runs on that one machine: the upstream (Node, its own process, answer
 - *Nginx*: the site's configuration, as \`penstock kit nginx\` writes it.
 - *bare Worker*: \`fetch(upstream, request)\` and nothing else, in workerd with the router's compatibility date and flags.
 - *router*: the Worker with its objects, the instance called by \`url\`; *router and Nginx*: the same request through a site.
+- *objects 10 ms away*: every call to an object that a request waits for takes ten milliseconds longer, as from most places on earth; *no admission*: the tenant's object is not asked. Asked in turn rather than at the same time, it would add ten.
 - Workers are behind the resetting front of a local run but where it says *without the front*: that is workerd's own port. The front is no part of a deployed router.
 
 ## Time to the first content

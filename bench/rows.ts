@@ -31,6 +31,9 @@ export interface Rows {
   readonly routerEdited: Target
   /** The same through a site, whose Nginx says the alias. */
   readonly nginxEdited: Target | null
+  /** The router with its objects ten milliseconds away; with the tenant's object asked, and without. */
+  readonly admitted: Target
+  readonly unadmitted: Target
   /** Process ids of the two workerds. */
   readonly pids: { readonly bare: number; readonly router: number }
 }
@@ -40,6 +43,7 @@ const CHAT = '/v1/chat/completions'
 const SITE = 'lab'
 const BY_URL = 'by-url'
 const BY_SITE = 'by-site'
+const PLAN = 'bench'
 const SLOTS = 1_024
 const READY_MS = 15_000
 
@@ -50,10 +54,17 @@ export async function startRows(stack: AsyncDisposableStack): Promise<Rows> {
   const nginxPort = await startNginx(upstream, nodeKey, stack)
   const bare = await startBare(upstream, stack)
   const router = await startFleet(upstream, nginxPort, nodeKey, stack)
+  const far = await startFleet(upstream, nginxPort, nodeKey, stack, await bundled('far-entry.js'))
 
   const plain = { path: CHAT, model: MODEL, headers: {}, proof: null }
   const keyed = { path: CHAT, headers: { authorization: `Bearer ${router.apiKey}` } }
   const byUrl = { ...keyed, model: MODEL, proof: `x-penstock-instance: ${BY_URL}` }
+  const farRow = (admission: 'on' | 'off'): Target => ({
+    ...byUrl,
+    label: `router, objects 10 ms away${admission === 'on' ? '' : ', no admission'}`,
+    port: far.workerPort,
+    headers: { authorization: `Bearer ${far.apiKey}`, 'x-bench-admission': admission },
+  })
   return {
     direct: { ...plain, label: 'direct to the upstream', port: upstream },
     nginx:
@@ -97,6 +108,8 @@ export async function startRows(stack: AsyncDisposableStack): Promise<Rows> {
             model: SITE_ALIAS,
             proof: `x-penstock-instance: ${BY_SITE}`,
           },
+    admitted: farRow('on'),
+    unadmitted: farRow('off'),
     pids: { bare: bare.pid, router: router.pid },
   }
 }
@@ -109,6 +122,8 @@ function fleetFile(upstream: number, nginxPort: number | null): string {
   const file: FleetInput = {
     pools: { [BY_URL]: pool(MODEL, { id: BY_URL, url, slots: SLOTS }) },
     models: { [MODEL]: { aliases: [ALIAS], arms: [{ pool: BY_URL }] } },
+    // Limits that are checked and never reached.
+    plans: { [PLAN]: { rpm: 10_000_000, tpm: 1_000_000_000, concurrency: 10_000 } },
   }
   if (nginxPort !== null) {
     file.sites = { [SITE]: { origin: `http://${HOST}:${nginxPort}`, node_key: 'NODE_KEY' } }
@@ -138,10 +153,13 @@ async function startNginx(
   return port
 }
 
+const bundled = (entry: string): Promise<string> =>
+  bundleWorker(fileURLToPath(new URL(entry, import.meta.url)))
+
 async function startBare(upstream: number, stack: AsyncDisposableStack) {
   const workerd = await startWorkerd({
     config: { ...(await readWorkerConfig()), objects: [], vars: {}, versionBinding: null },
-    code: await bundleWorker(fileURLToPath(new URL('bare.js', import.meta.url))),
+    code: await bundled('bare.js'),
     secrets: {},
     texts: { UPSTREAM: `http://${HOST}:${upstream}${CHAT}` },
     storage: null,
@@ -157,6 +175,7 @@ async function startFleet(
   nginxPort: number | null,
   nodeKey: string,
   stack: AsyncDisposableStack,
+  code?: string,
 ) {
   const adminToken = randomBytes(24).toString('base64url')
   const signing = randomBytes(24).toString('base64url')
@@ -165,13 +184,14 @@ async function startFleet(
     host: HOST,
     port: 0,
     storage: null,
+    ...(code !== undefined && { code }),
     secrets: { ADMIN_TOKEN: adminToken, KEY_SIGNING_SECRET: signing, NODE_KEY: nodeKey },
     onLog: (line) => said.push(line),
   })
   stack.defer(() => router.stop())
   const admin = adminOf(router.url, adminToken)
   await admin.applyFleet(fleetFile(upstream, nginxPort))
-  await admin.createTenant('bench')
+  await admin.createTenant('bench', PLAN)
   const apiKey = await admin.createKey('bench', 'bench')
   const missing = await untilReady(() => admin.pools(), READY_MS)
   if (missing.length > 0) throw new Error([...missing, ...said].join('\n'))

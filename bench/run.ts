@@ -68,6 +68,8 @@ async function main(quick: boolean): Promise<void> {
   const budgets = budgetsOf(measured, {
     direct: rows.direct.label,
     router: [rows.router.label, rows.routerAlone.label],
+    admitted: rows.admitted.label,
+    unadmitted: rows.unadmitted.label,
   })
   const report = renderReport(measured, budgets)
   console.log(`\n${report}`)

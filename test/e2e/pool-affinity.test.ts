@@ -1,7 +1,16 @@
 /** Requests go where the beginning of their prompt is still in a cache, unless too many would. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { RequestRecord } from '../../scripts/sim/records.ts'
-import { allReady, chat, CHAT, many, poolStatus, tenantsAt } from '../support/pool-calls.ts'
+import {
+  allReady,
+  becomes,
+  chat,
+  CHAT,
+  many,
+  operator,
+  poolStatus,
+  tenantsAt,
+} from '../support/pool-calls.ts'
 import type { Received } from '../support/e2e-http.ts'
 import { startStack, type Stack } from '../support/stack.ts'
 
@@ -14,7 +23,7 @@ beforeAll(async () => {
   const pools = POLICIES.flatMap((policy) => [`talk-${policy}`, `crowd-${policy}`])
   stack = await startStack({
     viaNginx: true,
-    sims: [...pools, 'reset', 'private'].flatMap((pool) =>
+    sims: [...pools, 'newcomer', 'reset', 'private'].flatMap((pool) =>
       Array.from({ length: SIZE }, (_, i) => ({
         id: `${pool}-${i}`,
         pool,
@@ -26,6 +35,7 @@ beforeAll(async () => {
       ...Object.fromEntries(
         pools.map((pool) => [pool, { policy: pool.slice(pool.indexOf('-') + 1) }]),
       ),
+      newcomer: { policy: 'prefix', slow_start: '0s' },
       reset: { policy: 'adaptive' },
       private: { policy: 'prefix' },
     },
@@ -116,6 +126,29 @@ describe.each(POLICIES)('a pool that goes by %s', (policy) => {
       expect(share).toBeLessThan(0.5)
     }
   })
+})
+
+it('a system prompt that most instances hold keeps nobody from the one that does not (L17)', async () => {
+  const pool = 'newcomer'
+  const cold = `${pool}-${SIZE - 1}`
+  const system = { role: 'system', content: textOf('shared', 1_000) }
+  const ask = (i: number): Promise<Received> => {
+    const user = { role: 'user', content: `agent ${i}: ${textOf(`asks${i}x`, 60)}` }
+    return chat(stack, pool, { messages: [system, user], max_tokens: 24 })
+  }
+  const instances = `/admin/pools/${pool}/instances`
+  await operator(stack, 'POST', `${instances}/${cold}/drain`)
+  await becomes(stack, [pool, cold], ({ state }) => state === 'draining')
+  await many(24, 12, ask) // so many at once that all of the others get some
+  for (let i = 0; i < SIZE - 1; i++)
+    expect(tenantsAt(stack.sims[`${pool}-${i}`]!)).not.toHaveLength(0)
+  expect(tenantsAt(stack.sims[cold]!)).toHaveLength(0)
+
+  await operator(stack, 'POST', `${instances}/${cold}/undrain`)
+  await becomes(stack, [pool, cold], ({ state }) => state === 'ready')
+  const places: unknown[] = []
+  for (let i = 0; i < 16; i++) places.push((await ask(100 + i)).headers['x-penstock-instance'])
+  expect(places.filter((place) => place === cold).length).toBeGreaterThanOrEqual(2)
 })
 
 it('a reset of the object breaks no conversation', async () => {

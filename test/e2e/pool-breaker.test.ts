@@ -42,8 +42,9 @@ beforeAll(async () => {
       storm: { breaker: { min_requests: 4, consecutive: 3 } },
       cuts: {
         policy: 'round_robin',
-        breaker: { consecutive: 3, open: '1500ms', half_open: 2 },
-        slow_start: '5s',
+        // Long enough for what is asked meanwhile, however busy the machine is.
+        breaker: { consecutive: 3, open: '4s', open_max: '4s', half_open: 2 },
+        slow_start: '10s',
       },
       'all-sick': { policy: 'round_robin', breaker: { consecutive: 3, open: '60s' } },
       recalls: { policy: 'round_robin', breaker: { consecutive: 3, open: '60s' } },
@@ -117,6 +118,7 @@ describe('a breaker', () => {
         return tenantsAt(bad).length
       },
       (count) => count > 0,
+      15_000,
     )
     await bad.setFault(null)
     const back = await eventually(
@@ -133,7 +135,7 @@ describe('a breaker', () => {
     const answers = await ask(60)
     expect(answers.filter(({ text }) => !isWhole(text))).toEqual([])
     expect(shareOf(bad, sims(pool))).toBeLessThan(0.17) // its whole share is a quarter
-    await becomes(stack, [pool, 'cuts-0'], ({ ramp }) => ramp === 1, 10_000)
+    await becomes(stack, [pool, 'cuts-0'], ({ ramp }) => ramp === 1, 20_000)
     for (const sim of sims(pool)) sim.clearRequests()
     await ask(40)
     expect(shareOf(bad, sims(pool))).toBeGreaterThan(0.2)

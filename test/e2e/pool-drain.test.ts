@@ -32,7 +32,7 @@ beforeAll(async () => {
       })),
     ),
     pools: { waiting: { queue: { max: 8, wait: '20s' } } },
-    fleet: { defaults: { health: { every: '400ms', timeout: '390ms' } } },
+    fleet: { defaults: { health: { every: '1s', timeout: '990ms' } } },
   })
   await allReady(stack)
 })

@@ -34,9 +34,17 @@ beforeAll(async () => {
     pools: {
       ...Object.fromEntries(POOLS.map((pool) => [pool, { queue: { max: 64, wait: '30s' } }])),
       full: { queue: { max: 2, wait: '30s' } },
-      over: { queue: { max: 8, wait: `${WAIT_MS}ms` } },
+      over: {
+        queue: { max: 8, wait: `${WAIT_MS}ms` },
+        health: { every: '30s' }, // a wait ends by itself, not because a round of looks has
+      },
+      absent: {
+        queue: { max: 64, wait: '30s' },
+        health: { every: '400ms', timeout: '390ms', down_after: 2 },
+      },
     },
-    fleet: { defaults: { health: { every: '400ms', timeout: '390ms', down_after: 2 } } },
+    // Whoever is not told to fail is ready throughout, however busy the machine is.
+    fleet: { defaults: { health: { every: '5s', timeout: '4s' } } },
   })
   await allReady(stack)
 })
