@@ -146,6 +146,8 @@ export interface Queued<T = TicketRpc> {
   /** Requests that will be served before this one, as things stand. */
   readonly ahead: number
   readonly ticket: T
+  /** As {@link Granted.pressure}. */
+  readonly pressure?: number
 }
 
 /** Why no slot was given. A value, not an error: over RPC an error loses its class. */

@@ -110,7 +110,8 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
     if (decision.kind !== 'queued') return this.#answer(decision)
     this.#mindQueue()
     const { ahead, place } = decision
-    return { kind: 'queued', ahead, ticket: new Ticket(place, (outcome) => this.#answer(outcome)) }
+    const ticket = new Ticket(place, (outcome) => this.#answer(outcome))
+    return { kind: 'queued', ahead, ticket, ...this.#strain() }
   }
 
   async reattach(holding: Holding): Promise<Reattached> {

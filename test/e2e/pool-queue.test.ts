@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { QueueStatus } from '../../durable-objects/pool/contract.ts'
 import { isWhole } from '../support/e2e-api.ts'
-import type { Received } from '../support/e2e-http.ts'
+import { ask, type Received } from '../support/e2e-http.ts'
 import { eventually } from '../support/e2e-wait.ts'
 import {
   allReady,
@@ -15,10 +15,11 @@ import {
   tenantsAt,
   type Question,
 } from '../support/pool-calls.ts'
+import { pageOf } from '../support/pool-metrics.ts'
 import { startStack, type Stack } from '../support/stack.ts'
 
 const WAIT_MS = 1_500
-const POOLS = ['turns', 'leaves', 'full', 'over', 'absent', 'fair', 'grows', 'resets']
+const POOLS = ['turns', 'leaves', 'full', 'over', 'absent', 'fair', 'grows', 'resets', 'pressed']
 const BOTH = [true, false]
 
 let stack: Stack
@@ -34,6 +35,7 @@ beforeAll(async () => {
     pools: {
       ...Object.fromEntries(POOLS.map((pool) => [pool, { queue: { max: 64, wait: '30s' } }])),
       full: { queue: { max: 2, wait: '30s' } },
+      pressed: { queue: { max: 10, wait: '30s' } },
       over: {
         queue: { max: 8, wait: `${WAIT_MS}ms` },
         health: { every: '30s' }, // a wait ends by itself, not because a round of looks has
@@ -44,7 +46,10 @@ beforeAll(async () => {
       },
     },
     // Whoever is not told to fail is ready throughout, however busy the machine is.
-    fleet: { defaults: { health: { every: '5s', timeout: '4s' } } },
+    fleet: {
+      defaults: { health: { every: '5s', timeout: '4s' } },
+      plans: { bulk: { rpm: 10, class: 'batch' }, gold: { rpm: 10, class: 'interactive' } },
+    },
   })
   await allReady(stack)
 })
@@ -166,6 +171,46 @@ describe('a pool without a free slot', () => {
     expect(order).toHaveLength(21)
     expect(order.findIndex((body) => body.includes('"small"'))).toBeLessThanOrEqual(1)
     expect(order.filter((body) => body.includes('"big '))).toHaveLength(20)
+  })
+
+  it.concurrent('shrinks the rates of batch tenants while it is pressed, and no others', async () => {
+    const [bulk, gold] = await Promise.all(
+      ['bulk', 'gold'].map(async (plan) => {
+        await stack.admin.createTenant(plan, plan)
+        return { url: stack.url, apiKey: await stack.admin.createKey(plan, 'e2e') }
+      }),
+    )
+    const limitOf = ({ headers }: Received) => headers['x-ratelimit-limit-requests']
+    const held = await holding('pressed')
+    const waits = Array.from({ length: 8 }, () => chat(stack, 'pressed'))
+    await waiting('pressed', 8)
+    waits.push(chat(stack, 'pressed')) // the pool says with each place how hard it is pressed
+    await waiting('pressed', 9)
+
+    const first = chat(bulk!, 'pressed')
+    const prompt = chat(gold!, 'pressed')
+    const refused = await eventually(
+      () => chat(bulk!, 'pressed'),
+      (got) => codeOf(got) === 'rate_limit_exceeded',
+    )
+    expect({ status: refused.status, limit: limitOf(refused) }).toEqual({ status: 429, limit: '1' })
+    const operator = { headers: { authorization: `Bearer ${stack.adminToken}` } }
+    const page = pageOf((await ask(`${stack.url}/metrics`, operator)).text)
+    expect(page.value('penstock_pool_pressure', { pool: 'pressed' })).toBe(3)
+
+    stack.sims['pressed-1']!.setProfile(QUICK)
+    held.leave('reset')
+    expect(limitOf(await prompt)).toBe('10')
+    await first
+    for (const answer of waits) expect((await answer).status).toBe(200)
+    await eventually(
+      () => poolStatus(stack, 'pressed'),
+      ({ pressure }) => pressure === 0,
+      20_000,
+    )
+    await chat(stack, 'pressed')
+    const later = await chat(bulk!, 'pressed')
+    expect({ status: later.status, limit: limitOf(later) }).toEqual({ status: 200, limit: '10' })
   })
 
   it.concurrent('forgets nobody when its object is reset', async () => {

@@ -42,6 +42,7 @@ describe('what a pool says of itself in passing', () => {
     const news = new PoolNews(() => now)
     expect([news.pressure('a'), news.usualOutputTokens('a')]).toEqual([0, 256])
     news.note('a', { kind: 'busy', retryAfterS: 1, pressure: 2 })
+    news.note('a', { kind: 'queued', ahead: 1, ticket: null as never, pressure: 2 })
     now = 9_999
     expect([news.pressure('a'), news.pressure('b')]).toEqual([2, 0])
     now = 10_000

@@ -34,7 +34,7 @@ export class PoolNews {
   }
 
   note(pool: string, answer: Acquired): void {
-    if (answer.kind !== 'granted' && answer.kind !== 'busy') return
+    if (answer.kind !== 'granted' && answer.kind !== 'queued' && answer.kind !== 'busy') return
     const { pressure = 0 } = answer
     const told = answer.kind === 'granted' ? answer.usualOutputTokens : undefined
     const usualOutputTokens = told ?? this.usualOutputTokens(pool)
