@@ -2,12 +2,15 @@
 /** The operator's command line: `penstock check`, `apply`, `status`, `key create` and so on. */
 import process from 'node:process'
 import { Command, CommanderError } from 'commander'
+import { addBackupCommands } from './cli/backup.ts'
 import { addCheckCommands } from './cli/check.ts'
 import { EXIT, Failure } from './cli/failure.ts'
 import { addFleetCommands } from './cli/fleet.ts'
+import { addKeyCommands } from './cli/keys.ts'
 import { addKitCommands } from './cli/kit.ts'
 import { reportFailure } from './cli/output.ts'
 import { addTenantCommands } from './cli/tenants.ts'
+import { addUsageCommand } from './cli/usage.ts'
 
 const program = new Command('penstock')
   .description('Your own vLLM machines behind one public, OpenAI-compatible HTTPS API')
@@ -24,6 +27,9 @@ Exit codes: 0 done, 1 invalid input, 3 conflict, 4 not taken everywhere, 5 unrea
 addCheckCommands(program)
 addFleetCommands(program)
 addTenantCommands(program)
+addKeyCommands(program)
+addUsageCommand(program)
+addBackupCommands(program)
 addKitCommands(program)
 
 try {

@@ -11,6 +11,7 @@ import { stamp } from './ingress/stamp.ts'
 import { Refusal, type Audience } from './refusal.ts'
 import { notFound, type Ctx } from './entrance.ts'
 import { serve } from './serve.ts'
+import { showUsage } from './usage.ts'
 import { chatSocket } from './websocket/chat.ts'
 import { isUpgrade } from './websocket/handshake.ts'
 import { realtimeSocket } from './websocket/realtime.ts'
@@ -30,6 +31,7 @@ for (const endpoint of ENDPOINTS) {
 }
 app.get('/v1/models', listModels).all(() => wrongMethod('GET, HEAD'))
 app.get('/v1/models/:id{.+}', showModel).all(() => wrongMethod('GET, HEAD'))
+app.get('/v1/usage', showUsage).all(() => wrongMethod('GET, HEAD'))
 app.all('/penstock.v1.Inference/:method', connect)
 app.route('/admin', admin)
 app.route('/metrics', metrics)

@@ -56,7 +56,9 @@ function placeOf(urlOption: string | undefined): Place {
 }
 
 export interface Call {
-  readonly method?: 'GET' | 'PUT' | 'POST' | 'DELETE'
+  readonly method?: 'GET' | 'PUT' | 'POST' | 'PATCH' | 'DELETE'
+  /** Query parameters; those that are undefined or null are left out. */
+  readonly query?: Readonly<Record<string, string | number | null | undefined>>
   /** A string goes out as it is (YAML), an object as JSON. */
   readonly body?: string | object
   readonly ifMatch?: number
@@ -102,7 +104,7 @@ export async function callAdmin<T>(
   call: Call = {},
 ): Promise<T> {
   const { url, token } = placeOf(urlOption)
-  const { method = 'GET', body, ifMatch } = call
+  const { method = 'GET', query = {}, body, ifMatch } = call
   const headers = new Headers({ authorization: `Bearer ${token}`, accept: 'application/json' })
   if (body !== undefined) {
     headers.set('content-type', typeof body === 'string' ? 'application/yaml' : 'application/json')
@@ -111,6 +113,9 @@ export async function callAdmin<T>(
   const target = new URL(
     `${url.href.replace(/\/+$/, '')}/admin/${path.map(encodeURIComponent).join('/')}`,
   )
+  for (const [name, value] of Object.entries(query)) {
+    if (value !== undefined && value !== null) target.searchParams.set(name, String(value))
+  }
   let status: number
   let text: string
   try {

@@ -3,7 +3,8 @@ import type { PoolStatus } from '../../durable-objects/pool/contract.ts'
 /** The part of the admin API that a local run and the tests use. */
 export interface Admin {
   applyFleet(yaml: string): Promise<void>
-  createTenant(id: string): Promise<void>
+  /** @param plan of the fleet; without one the tenant has no limits */
+  createTenant(id: string, plan?: string): Promise<void>
   /** Returns the key; the only time it is seen. */
   createKey(tenant: string, name: string): Promise<string>
   /** Whether the router knows a tenant's key. */
@@ -32,8 +33,8 @@ export function adminOf(url: string, token: string): Admin {
     async applyFleet(yaml) {
       await json(await call('PUT', '/admin/fleet', yaml, 'application/yaml'), 'apply the fleet')
     },
-    async createTenant(id) {
-      const response = await post('/admin/tenants', { id })
+    async createTenant(id, plan) {
+      const response = await post('/admin/tenants', { id, ...(plan !== undefined && { plan }) })
       if (response.status === 409) return void (await response.text())
       await json(response, `create tenant ${id}`)
     },

@@ -31,7 +31,7 @@ fleetRoutes.put('/', async (c) => {
         { extra: { version: applied.version } },
       )
     case 'invalid':
-      throw invalid(applied.problems)
+      throw invalidFleet(applied.problems)
   }
 })
 
@@ -58,7 +58,7 @@ async function readFile(request: Request): Promise<string> {
   throw new Refusal('body_too_large', 'A fleet file is at most 1 MiB.')
 }
 
-function invalid(problems: readonly Problem[]): Refusal {
+export function invalidFleet(problems: readonly Problem[]): Refusal {
   const [first] = problems
   const count = problems.length === 1 ? 'a mistake' : `${problems.length} mistakes`
   const where = first && `line ${first.line}, ${first.path}: ${first.message}`

@@ -1,7 +1,7 @@
 import { Hono } from 'hono'
 import type { PoolStatus } from '../../durable-objects/pool/contract.ts'
 import type { PoolRoute, Snapshot } from '../../durable-objects/fleet/snapshot.ts'
-import { fleetObject, poolObject, type AppEnv } from '../env.ts'
+import { fleetObject, poolObject, type AppEnv, type Bindings } from '../env.ts'
 import { reach, Refusal } from '../refusal.ts'
 import { FLEET_SERVICE, SCHEDULER } from './words.ts'
 
@@ -36,7 +36,7 @@ poolRoutes.post('/:pool/instances/:instance/:word{drain|undrain}', async (c) => 
   return c.json(await statusOf(c.env, pool))
 })
 
-async function poolNamed(env: Env, id: string): Promise<PoolRoute> {
+async function poolNamed(env: Bindings, id: string): Promise<PoolRoute> {
   const { pools } = await fleetNow(env)
   const pool = Object.hasOwn(pools, id) ? pools[id] : undefined
   if (pool) return pool
@@ -44,11 +44,11 @@ async function poolNamed(env: Env, id: string): Promise<PoolRoute> {
 }
 
 /** Asked of the object itself: an operator who has just applied sees what was applied. */
-export async function fleetNow(env: Env): Promise<Snapshot> {
+export async function fleetNow(env: Bindings): Promise<Snapshot> {
   const snapshot = await reach(FLEET_SERVICE, () => fleetObject(env).snapshot(0))
   if (snapshot) return snapshot
   throw new Refusal('fleet_not_found', 'No fleet has been applied yet.')
 }
 
-export const statusOf = (env: Env, pool: PoolRoute): Promise<PoolStatus> =>
+export const statusOf = (env: Bindings, pool: PoolRoute): Promise<PoolStatus> =>
   reach(SCHEDULER, () => poolObject(env, pool).status())

@@ -1,69 +1,103 @@
 import { Hono } from 'hono'
-import type { TenantRpc } from '../../durable-objects/tenant/contract.ts'
-import { TENANT_ID } from '../../durable-objects/tenant/keys.ts'
-import { tenantObject, type AppEnv } from '../env.ts'
+import type { Snapshot, Terms } from '../../durable-objects/fleet/snapshot.ts'
+import type { Profile, TenantEntry } from '../../durable-objects/tenant/contract.ts'
+import { entitlementOf, planOf } from '../../durable-objects/tenant/entitlement.ts'
+import { money } from '../../durable-objects/tenant/usage-csv.ts'
+import { directoryObject, tenantObject, type AppEnv } from '../env.ts'
 import { reach, reachOnce, Refusal } from '../refusal.ts'
-import { ACCOUNT_SERVICE } from './words.ts'
+import { checkPlan, currentFleet, existing, noTenant, ownNames, pageSize } from './accounts.ts'
+import { inputOf } from './input.ts'
+import {
+  changedOverrides,
+  NewTenantInput,
+  profileChange,
+  saidOverrides,
+  TenantChangeInput,
+  type OverridesInput,
+} from './tenant-input.ts'
+import { ACCOUNT_SERVICE, DIRECTORY } from './words.ts'
 
 export const tenantRoutes = new Hono<AppEnv>()
 
+tenantRoutes.get('/', async (c) => {
+  const { limit, after, prefix } = c.req.query()
+  const page = {
+    after: after ?? null,
+    limit: pageSize(limit, { usual: 100, most: 1_000 }),
+    ...(prefix !== undefined && { prefix }),
+  }
+  const { tenants, next } = await reach(DIRECTORY, () => directoryObject(c.env).list(page))
+  return c.json({ tenants, next })
+})
+
 tenantRoutes.post('/', async (c) => {
-  const { id } = await jsonOf(c.req.raw)
-  if (typeof id !== 'string' || !TENANT_ID.test(id)) {
-    throw new Refusal('invalid_value', 'A tenant id has lower-case letters, digits and hyphens.', {
-      param: 'id',
-    })
-  }
-  const tenant = await reachOnce(ACCOUNT_SERVICE, () => tenantObject(c.env, id).create(id))
+  const { id, plan, overrides, budget } = await inputOf(c.req.raw, NewTenantInput)
+  const needsFleet = plan !== null || overrides.models
+  const fleet = needsFleet ? await currentFleet(c.env) : null
+  checkPlan(fleet, plan)
+  const own = changedOverrides({}, namedModels(overrides, fleet))
+  const profile: Profile = { plan, overrides: own, budget, suspended: null }
+  const tenant = await reachOnce(ACCOUNT_SERVICE, () => tenantObject(c.env, id).create(id, profile))
   if (!tenant) throw new Refusal('tenant_exists', `There is a tenant "${id}" already.`)
-  return c.json(tenant, 201)
+  return c.json({ ...tenant, ...profile, overrides: saidOverrides(own) }, 201)
 })
 
-tenantRoutes.get('/:tenant/keys', async (c) => {
-  const tenant = c.req.param('tenant')
+tenantRoutes.get('/:tenant', async (c) => {
+  const { tenant } = c.req.param()
   const object = existing(c.env, tenant)
-  const keys = await reach(ACCOUNT_SERVICE, () => object().keys())
-  if (!keys) throw noTenant(tenant)
-  return c.json({ keys })
+  const [entry, fleet] = await Promise.all([
+    reach(ACCOUNT_SERVICE, () => object().show()),
+    currentFleet(c.env),
+  ])
+  if (!entry) throw noTenant(tenant)
+  return c.json(viewOf(entry, fleet?.terms ?? null))
 })
 
-tenantRoutes.post('/:tenant/keys', async (c) => {
-  const tenant = c.req.param('tenant')
-  const { name } = await jsonOf(c.req.raw)
-  if (name !== undefined && name !== null && typeof name !== 'string') {
-    throw new Refusal('invalid_value', 'A key\'s "name" must be a string.', { param: 'name' })
-  }
+tenantRoutes.patch('/:tenant', async (c) => {
+  const { tenant } = c.req.param()
   const object = existing(c.env, tenant)
-  const created = await reachOnce(ACCOUNT_SERVICE, () => object().createKey(name ?? null))
-  if (created.kind === 'no-tenant') throw noTenant(tenant)
-  return c.json({ key: created.key, tenant, ...created.entry }, 201)
+  const change = await inputOf(c.req.raw, TenantChangeInput)
+  const [before, fleet] = await Promise.all([
+    reach(ACCOUNT_SERVICE, () => object().show()),
+    currentFleet(c.env),
+  ])
+  if (!before) throw noTenant(tenant)
+  checkPlan(fleet, change.plan)
+  const overrides = change.overrides && namedModels(change.overrides, fleet)
+  const after = profileChange({ ...change, overrides }, before, Date.now())
+  // Harmless twice: the words stay the same.
+  const entry = await reach(ACCOUNT_SERVICE, () =>
+    object().update(after, { endRunning: change.now }),
+  )
+  if (!entry) throw noTenant(tenant)
+  return c.json(viewOf(entry, fleet?.terms ?? null))
 })
 
-tenantRoutes.delete('/:tenant/keys/:id', async (c) => {
-  const { tenant, id } = c.req.param()
+tenantRoutes.delete('/:tenant', async (c) => {
+  const { tenant } = c.req.param()
   const object = existing(c.env, tenant)
-  const entry = await reach(ACCOUNT_SERVICE, () => object().revokeKey(id))
-  if (entry) return c.json(entry)
-  if (!(await reach(ACCOUNT_SERVICE, () => object().keys()))) throw noTenant(tenant)
-  throw new Refusal('key_not_found', `Tenant "${tenant}" has no key "${id}".`)
+  if (!(await reachOnce(ACCOUNT_SERVICE, () => object().remove()))) throw noTenant(tenant)
+  return c.json({ id: tenant, deleted: true })
 })
 
-/** Stubs for a tenant that may exist: a name that cannot be one is refused without a call. */
-function existing(env: Env, tenant: string): () => TenantRpc {
-  if (!TENANT_ID.test(tenant)) throw noTenant(tenant)
-  return () => tenantObject(env, tenant)
+/** Models as requests are counted by. @throws Refusal for one that the fleet does not have */
+function namedModels(overrides: OverridesInput, fleet: Snapshot | null): OverridesInput {
+  const { models } = overrides
+  if (!models) return overrides
+  return { ...overrides, models: [...ownNames(fleet, models, 'overrides.models')] }
 }
 
-const noTenant = (tenant: string): Refusal =>
-  new Refusal('tenant_not_found', `There is no tenant "${tenant.slice(0, 64)}".`)
-
-async function jsonOf(request: Request): Promise<Record<string, unknown>> {
-  const text = await request.text()
-  try {
-    const body: unknown = text === '' ? {} : JSON.parse(text)
-    if (typeof body === 'object' && body !== null) return body as Record<string, unknown>
-  } catch {
-    // Said below, in the same words as for a JSON that is no object.
+/**
+ * A tenant as operators see it. What holds is worked out by the current fleet: the tenant's object hears
+ * of it with its next request only.
+ */
+function viewOf(entry: TenantEntry, terms: Terms | null) {
+  const plan = planOf(entry, terms, null)
+  const holds = plan || entry.plan === null ? entitlementOf(entry, plan, terms) : {}
+  return {
+    ...entry,
+    ...holds,
+    overrides: saidOverrides(entry.overrides),
+    costThisMonth: money(entry.costThisMonth),
   }
-  throw new Refusal('invalid_json', 'The body must be a JSON object.')
 }

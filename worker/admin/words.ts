@@ -2,3 +2,4 @@
 export const FLEET_SERVICE = 'fleet service'
 export const SCHEDULER = 'scheduler'
 export const ACCOUNT_SERVICE = 'account service'
+export const DIRECTORY = 'list of tenants'

@@ -1,0 +1,105 @@
+/** The lines of a backup, one JSON each (`docs/contract.md`). */
+import { createReadStream } from 'node:fs'
+import { createInterface } from 'node:readline'
+import type { VersionFile } from '../../durable-objects/fleet/contract.ts'
+import type { TenantRecord } from '../../durable-objects/tenant/contract.ts'
+import { EXIT, Failure } from './failure.ts'
+
+export const BACKUP = { kind: 'penstock-backup', format: 1 } as const
+
+export interface Counts {
+  readonly versions: number
+  readonly tenants: number
+  readonly keys: number
+  readonly usage: number
+}
+
+export type BackupLine =
+  /** The first line; `at` in Unix milliseconds. */
+  | { readonly kind: (typeof BACKUP)['kind']; readonly format: number; readonly at: number }
+  | (VersionFile & { readonly kind: 'fleet' })
+  | { readonly kind: 'tenant'; readonly record: TenantRecord }
+  /** The last line: a file without it was cut short. */
+  | { readonly kind: 'end'; readonly counts: Counts }
+
+/** @throws Failure where the file cannot be read, or a line is none of a backup */
+export async function* backupLines(file: string): AsyncGenerator<BackupLine> {
+  const lines = createInterface({ input: createReadStream(file), crlfDelay: Infinity })
+  let number = 0
+  try {
+    for await (const text of lines) {
+      number++
+      const line = lineIn(text)
+      const isFirst = line?.kind === BACKUP.kind
+      if (!line || isFirst !== (number === 1)) {
+        throw new Failure(EXIT.invalid, `${file}:${number} is no line of a backup`)
+      }
+      if (isFirst && line.format !== BACKUP.format) {
+        throw new Failure(EXIT.invalid, `${file} is of another release, in another format`)
+      }
+      yield line
+    }
+  } catch (cause) {
+    if (cause instanceof Failure) throw cause
+    throw new Failure(EXIT.invalid, `cannot read ${file}: ${(cause as Error).message}`)
+  }
+}
+
+const KINDS: ReadonlySet<unknown> = new Set<BackupLine['kind']>([
+  'penstock-backup',
+  'fleet',
+  'tenant',
+  'end',
+])
+
+function lineIn(text: string): BackupLine | null {
+  try {
+    const line = JSON.parse(text) as { readonly kind?: unknown } | null
+    return KINDS.has(line?.kind) ? (line as BackupLine) : null
+  } catch {
+    return null
+  }
+}
+
+/** What a whole backup holds: when it was made, how much, and the fleet versions themselves. */
+export interface Contents {
+  /** Unix milliseconds. */
+  readonly at: number
+  readonly counts: Counts
+  readonly versions: readonly VersionFile[]
+}
+
+/**
+ * Reads a backup through to its end, so that nothing is put back of one that is not whole.
+ * @throws Failure
+ */
+export async function contentsOf(file: string): Promise<Contents> {
+  const versions: VersionFile[] = []
+  const found = { versions: 0, tenants: 0, keys: 0, usage: 0 }
+  let at = 0
+  let end: Counts | null = null
+  for await (const line of backupLines(file)) {
+    if (end) throw new Failure(EXIT.invalid, `${file} goes on after its last line`)
+    switch (line.kind) {
+      case 'penstock-backup':
+        at = line.at
+        break
+      case 'fleet': {
+        const { kind: _, ...version } = line
+        versions.push(version)
+        found.versions++
+        break
+      }
+      case 'tenant':
+        found.tenants++
+        found.keys += line.record.keys.length
+        found.usage += line.record.usage.length
+        break
+      case 'end':
+        end = line.counts
+    }
+  }
+  const isWhole = end && Object.entries(found).every(([name, n]) => end[name as keyof Counts] === n)
+  if (end && isWhole) return { at, counts: end, versions }
+  throw new Failure(EXIT.invalid, `${file} is not whole: it was cut short, or lines are missing`)
+}

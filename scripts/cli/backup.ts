@@ -1,0 +1,96 @@
+/** A router's memory in a file: fleet versions, tenants, hashes of keys, ledgers. Never a secret. */
+import { closeSync, existsSync, openSync, renameSync, rmSync, writeSync } from 'node:fs'
+import type { Command } from 'commander'
+import type { VersionEntry, VersionFile } from '../../durable-objects/fleet/contract.ts'
+import type { DirectoryEntry, TenantRecord } from '../../durable-objects/tenant/contract.ts'
+import { callAdmin } from './admin-api.ts'
+import { eachAtOnce } from './at-once.ts'
+import { BACKUP, type BackupLine, type Counts } from './backup-file.ts'
+import { EXIT, Failure } from './failure.ts'
+import { networked } from './fleet.ts'
+import type { Networked } from './fleet.ts'
+import { paint, print, printJson } from './output.ts'
+import { pagesOf } from './pages.ts'
+import { addRestoreCommand } from './restore.ts'
+
+/** Tenants that are read at once. */
+const AT_ONCE = 8
+
+async function backup({ url, json, out }: Networked & { readonly out: string }): Promise<void> {
+  if (existsSync(out)) throw new Failure(EXIT.conflict, `${out} is there already; name a new file`)
+  const partial = `${out}.partial`
+  const file = opened(partial)
+  const counts = { versions: 0, tenants: 0, keys: 0, usage: 0 }
+  try {
+    const write = (line: BackupLine) => void writeSync(file, `${JSON.stringify(line)}\n`)
+    await writeAll(url, write, counts)
+    closeSync(file)
+    renameSync(partial, out)
+  } catch (cause) {
+    rmSync(partial, { force: true })
+    throw cause
+  }
+  if (json) printJson({ file: out, counts })
+  else print(`${paint.green('written')} ${out}: ${countsIn(counts)}`)
+}
+
+/** Hashes of keys are nobody else's business. */
+function opened(file: string): number {
+  try {
+    return openSync(file, 'w', 0o600)
+  } catch (cause) {
+    throw new Failure(EXIT.invalid, `cannot write ${file}: ${(cause as Error).message}`)
+  }
+}
+
+async function writeAll(
+  url: string | undefined,
+  write: (line: BackupLine) => void,
+  counts: { -readonly [name in keyof Counts]: Counts[name] },
+): Promise<void> {
+  write({ ...BACKUP, at: Date.now() })
+  const { versions } = await callAdmin<{ versions: VersionEntry[] }>(url, ['fleet', 'versions'])
+  for (const { version } of versions.toReversed()) {
+    const path = ['fleet', 'versions', String(version)]
+    write({ kind: 'fleet', ...(await callAdmin<VersionFile>(url, path)) })
+    counts.versions++
+  }
+  for await (const page of pagesOf<Page>(url, ['tenants'], {})) {
+    await eachAtOnce(page.tenants, AT_ONCE, async ({ id }) => {
+      const record = await recordOf(url, id)
+      if (!record) return
+      write({ kind: 'tenant', record })
+      counts.tenants++
+      counts.keys += record.keys.length
+      counts.usage += record.usage.length
+    })
+  }
+  write({ kind: 'end', counts })
+}
+
+interface Page {
+  readonly tenants: readonly DirectoryEntry[]
+  readonly next: string | null
+}
+
+/** Null: it was deleted meanwhile. */
+async function recordOf(url: string | undefined, id: string): Promise<TenantRecord | null> {
+  try {
+    return await callAdmin<TenantRecord>(url, ['tenants', id, 'record'])
+  } catch (cause) {
+    if (cause instanceof Failure && cause.details.code === 'tenant_not_found') return null
+    throw cause
+  }
+}
+
+const countsIn = ({ versions, tenants, keys, usage }: Counts): string =>
+  `fleet versions ${versions}, tenants ${tenants}, keys ${keys}, lines of usage ${usage}`
+
+/** `backup` and `restore`. */
+export function addBackupCommands(program: Command): void {
+  networked(program.command('backup'))
+    .description('write fleet versions, tenants, key hashes and ledgers to a file')
+    .requiredOption('--out <file>', 'a new file; one JSON per line')
+    .action(backup)
+  addRestoreCommand(program)
+}

@@ -1,0 +1,118 @@
+import process from 'node:process'
+import type { Command } from 'commander'
+import type { PoolTook, VersionEntry, VersionFile } from '../../durable-objects/fleet/contract.ts'
+import type { DirectoryEntry, TenantRecord } from '../../durable-objects/tenant/contract.ts'
+import { callAdmin } from './admin-api.ts'
+import { eachAtOnce } from './at-once.ts'
+import { backupLines, contentsOf } from './backup-file.ts'
+import { confirm } from './confirm.ts'
+import { timeOf } from './display.ts'
+import { EXIT, Failure } from './failure.ts'
+import { networked } from './fleet.ts'
+import type { Networked } from './fleet.ts'
+import { complain, paint, print, printJson } from './output.ts'
+
+/** Tenants that are written at once. */
+const AT_ONCE = 8
+/** One call carries all versions; older ones that no longer fit are left out, and named. */
+const MAX_VERSIONS_BYTES = 28 * 1024 * 1024
+
+interface Options extends Networked {
+  readonly yes?: boolean
+  readonly resume?: boolean
+}
+
+async function restore(file: string, { url, json, yes, resume = false }: Options): Promise<void> {
+  const { at, counts, versions } = await contentsOf(file)
+  const there = await whatIsThere(url)
+  if (!resume && (there.versions > 0 || there.tenants)) {
+    const what = there.versions > 0 ? 'a fleet' : 'tenants'
+    throw new Failure(
+      EXIT.conflict,
+      `this router has ${what} already: a backup is put back into an empty one (--resume goes on with a restore that was interrupted)`,
+    )
+  }
+  if (!yes) {
+    const what = `${counts.versions} fleet versions and ${counts.tenants} tenants`
+    await confirm(`Put back ${what}, as of ${timeOf(at)}?`)
+  }
+  const fleet = there.versions === 0 ? await restoreFleet(url, versions) : null
+  const done = await restoreTenants(url, file)
+  if (json) printJson({ fleet: fleet?.version ?? null, ...done })
+  else {
+    if (fleet) print(`${paint.green('restored')} fleet version ${fleet.version}`)
+    print(
+      `${paint.green('restored')} tenants ${done.tenants}, keys ${done.keys}, lines of usage ${done.usage}; there already ${done.exists.length}`,
+    )
+    for (const { id, message } of done.failed) complain(`tenant ${id}: ${message}`)
+    for (const { pool, error } of fleet?.left ?? []) {
+      complain(`pool ${pool} has not taken the fleet yet: ${error ?? 'no answer'}`)
+    }
+  }
+  const [failed] = done.failed
+  if (failed) process.exitCode = failed.exit
+}
+
+async function whatIsThere(url: string | undefined) {
+  const { versions } = await callAdmin<{ versions: VersionEntry[] }>(url, ['fleet', 'versions'])
+  const query = { limit: 1 }
+  const { tenants } = await callAdmin<{ tenants: DirectoryEntry[] }>(url, ['tenants'], { query })
+  return { versions: versions.length, tenants: tenants.length > 0 }
+}
+
+async function restoreFleet(url: string | undefined, all: readonly VersionFile[]) {
+  let bytes = 0
+  const versions = all
+    .toSorted((a, b) => b.version - a.version)
+    .filter(({ yaml }) => (bytes += JSON.stringify(yaml).length + 200) <= MAX_VERSIONS_BYTES)
+  if (versions.length === 0) return null
+  const left = all.length - versions.length
+  if (left > 0) complain(`${left} oldest fleet versions are left out: they are too large together`)
+  const answer = await callAdmin<{ version: number; pools: PoolTook[] }>(
+    url,
+    ['fleet', 'restore'],
+    { method: 'POST', body: { versions } },
+  )
+  return { version: answer.version, left: answer.pools.filter(({ taken }) => !taken) }
+}
+
+interface Failed {
+  readonly id: string
+  readonly message: string
+  readonly code: string | null
+  readonly exit: Failure['exit']
+}
+
+/** One that fails holds nobody up. */
+async function restoreTenants(url: string | undefined, file: string) {
+  const done = { tenants: 0, keys: 0, usage: 0, exists: [] as string[], failed: [] as Failed[] }
+  await eachAtOnce(recordsIn(file), AT_ONCE, async (record) => {
+    const { id, keys, usage } = record
+    try {
+      await callAdmin(url, ['tenants', id, 'record'], { method: 'PUT', body: record })
+      done.tenants++
+      done.keys += keys.length
+      done.usage += usage.length
+    } catch (cause) {
+      if (!(cause instanceof Failure)) throw cause
+      const { exit, message } = cause
+      const { code = null } = cause.details
+      if (code === 'tenant_exists') done.exists.push(id)
+      else done.failed.push({ id, message, code, exit })
+    }
+  })
+  return done
+}
+
+async function* recordsIn(file: string): AsyncGenerator<TenantRecord> {
+  for await (const line of backupLines(file)) if (line.kind === 'tenant') yield line.record
+}
+
+export function addRestoreCommand(program: Command): void {
+  networked(program.command('restore'))
+    .description('put a backup back into an empty router with the same signing secret')
+    .argument('<file>', 'what backup has written')
+    .option('--yes', 'do not ask')
+    .option('--resume', 'go on with a restore that was interrupted: what is there stays')
+    .action(restore)
+}
