@@ -46,6 +46,11 @@ describe('locate (L37)', () => {
     { url: '/qwen/models', path: '/v1/models', prefix: '/qwen' },
     { url: '/qwen/v1/models/', path: '/v1/models', prefix: '/qwen' },
     { url: '/qwen/v1/models/qwen', path: '/v1/models/qwen', prefix: '/qwen' },
+    // What was used.
+    { url: '/usage/', path: '/v1/usage' },
+    { url: '/v1/v1/usage?by=day', path: '/v1/usage' },
+    { url: '/qwen/v1/usage', path: '/v1/usage', prefix: '/qwen' },
+    { url: '/admin/usage', path: '/admin/usage' },
     // gRPC-Web and Connect.
     { url: RPC, path: RPC },
     { url: `${RPC}/`, path: RPC },

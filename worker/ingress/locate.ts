@@ -11,8 +11,8 @@ export interface Location {
 const OURS = /^\/(?:admin|healthz|metrics|console)(?:\/|$)/
 /** Methods of the service in `proto/penstock/v1/inference.proto`, those it has and those it has not. */
 const RPC = /^(.*?)(\/penstock\.v1\.Inference\/\w+)$/
-/** Only a WebSocket, and so not in the table of endpoints. A model's own name may end like this. */
-const REALTIME = /^(.*?)\/realtime$/
+/** No inference over HTTP, and so not in the table of endpoints. A model's own name may end like this. */
+const BESIDE = /^(.*?)\/(realtime|usage)$/
 const MODELS = /^(.*?)\/models(?:\/(.+))?$/
 const TRAILING_V1 = /(?:\/v1)+$/
 
@@ -38,9 +38,9 @@ export function locate(url: string): Location {
   if (rpc !== undefined) return { path: method, prefix: above.replace(TRAILING_V1, '') }
   const [models, before, id] = MODELS.exec(path) ?? []
   if (models === undefined || before === undefined) {
-    const over = REALTIME.exec(path)?.[1]
+    const [, over, name] = BESIDE.exec(path) ?? []
     if (over === undefined) return { path, prefix: '' }
-    return { path: '/v1/realtime', prefix: over.replace(TRAILING_V1, '') }
+    return { path: `/v1/${name}`, prefix: over.replace(TRAILING_V1, '') }
   }
   const canonical = id === undefined ? '/v1/models' : `/v1/models/${id}`
   return { path: canonical, prefix: before.replace(TRAILING_V1, '') }
