@@ -12,6 +12,11 @@ export interface ServeOptions {
   readonly texts: Readonly<Record<string, string>>
   /** Directory of the objects' storage. On disk in any case: in memory workerd has no SQL. */
   readonly storage: string
+  /**
+   * How often the Worker stands there, each with memory and a socket of its own, all with the objects of
+   * the first: as a deployed Worker runs in many places at once. Default 1.
+   */
+  readonly services?: number
 }
 
 /** A string literal of Cap'n Proto's text format: like C's, with bytes as `\xNN` and UTF-8 as it is. */
@@ -26,16 +31,20 @@ const asBytes = (control: string): string =>
 const binding = (name: string, kind: string, value: string) =>
   `(name = ${quote(name)}, ${kind} = ${quote(value)})`
 
+/** What a service, and its socket, is called; counted from 0. */
+export const serviceName = (index: number): string => (index === 0 ? 'main' : `main-${index + 1}`)
+
 /**
- * The configuration file for `workerd serve`: one Worker with its objects on one socket.
+ * The configuration file for `workerd serve`: one Worker with its objects on one socket, or several
+ * services of it on a socket each.
  *
  * One process and nothing in front of the Worker: Miniflare adds a Worker of its own before and after
  * ours, which costs requests per second and hides a client that leaves.
  */
 export function renderServeConfig(options: ServeOptions): string {
-  const { config, storage } = options
+  const { config, storage, services = 1 } = options
+  const indices = Array.from({ length: services }, (_, i) => i)
   const bindings = [
-    ...config.objects.map((o) => binding(o.binding, 'durableObjectNamespace', o.className)),
     ...Object.entries(config.vars).map(([name, value]) =>
       typeof value === 'string'
         ? binding(name, 'text', value)
@@ -49,37 +58,54 @@ export function renderServeConfig(options: ServeOptions): string {
       binding(config.versionBinding, 'json', '{"id":"local","tag":"local","timestamp":""}'),
     )
   }
+  const own = config.objects.map((o) => binding(o.binding, 'durableObjectNamespace', o.className))
+  const ofTheFirst = config.objects.map(
+    (o) =>
+      `(name = ${quote(o.binding)}, durableObjectNamespace = (className = ${quote(o.className)}, serviceName = "main"))`,
+  )
   // The key is what the storage's files are named by: it stays as it is, or kept storage is lost.
   const namespaces = config.objects.map(
     ({ className }) =>
       `(className = ${quote(className)}, uniqueKey = ${quote(`penstock-${className}`)}, enableSql = true)`,
   )
+  const worker = (index: number): string => `
+const worker${index + 1} :Workerd.Worker = (
+  modules = [(name = "worker", esModule = embed ${quote(options.module)})],
+  compatibilityDate = ${quote(config.compatibilityDate)},
+  compatibilityFlags = [${config.compatibilityFlags.map(quote).join(', ')}],
+  bindings = [
+    ${[...(index === 0 ? own : ofTheFirst), ...bindings].join(',\n    ')}
+  ],${
+    index === 0
+      ? `
+  durableObjectNamespaces = [
+    ${namespaces.join(',\n    ')}
+  ],
+  durableObjectStorage = (localDisk = "state"),`
+      : ''
+  }
+  globalOutbound = "network"
+);
+`
+  const workers = indices.map((i) => `(name = "${serviceName(i)}", worker = .worker${i + 1})`)
+  const sockets = indices.map(
+    (i) =>
+      `(name = "${serviceName(i)}", address = ${quote(options.address)}, http = (), service = "${serviceName(i)}")`,
+  )
   return `using Workerd = import "/workerd/workerd.capnp";
 
 const config :Workerd.Config = (
   services = [
-    (name = "main", worker = .main),
+    ${workers.join(',\n    ')},
     (name = "network", network = (
       allow = ["public", "private", "local"],
       tlsOptions = (trustBrowserCas = true)
     )),
     (name = "state", disk = (path = ${quote(storage)}, writable = true))
   ],
-  sockets = [(name = "http", address = ${quote(options.address)}, http = (), service = "main")]
+  sockets = [
+    ${sockets.join(',\n    ')}
+  ]
 );
-
-const main :Workerd.Worker = (
-  modules = [(name = "worker", esModule = embed ${quote(options.module)})],
-  compatibilityDate = ${quote(config.compatibilityDate)},
-  compatibilityFlags = [${config.compatibilityFlags.map(quote).join(', ')}],
-  bindings = [
-    ${bindings.join(',\n    ')}
-  ],
-  durableObjectNamespaces = [
-    ${namespaces.join(',\n    ')}
-  ],
-  durableObjectStorage = (localDisk = "state"),
-  globalOutbound = "network"
-);
-`
+${indices.map(worker).join('')}`
 }

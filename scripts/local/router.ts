@@ -1,6 +1,6 @@
 import { bundleWorker } from './bundle.ts'
 import { readWorkerConfig } from './config.ts'
-import { startFront } from './front.ts'
+import { startFront, type Front } from './front.ts'
 import { startWorkerd } from './workerd.ts'
 
 export interface RouterOptions {
@@ -14,6 +14,8 @@ export interface RouterOptions {
   /** Bundled Worker to run instead of the project's own. */
   readonly code?: string
   readonly texts?: Readonly<Record<string, string>>
+  /** How many services of the Worker share these objects, each behind a front of its own. Default 1. */
+  readonly services?: number
   /** Gets each line that workerd or the Worker's console writes. */
   readonly onLog?: (line: string) => void
 }
@@ -21,6 +23,8 @@ export interface RouterOptions {
 export interface Router {
   /** Base URL without a slash at the end. */
   readonly url: string
+  /** Of all services, the first one's too; ports of the others are the system's choice. */
+  readonly urls: readonly string[]
   /** Port of workerd itself, without the front: for measurements. */
   readonly workerPort: number
   /** Process id of workerd: for measurements. */
@@ -36,30 +40,38 @@ export const bundleRouter = async (): Promise<string> =>
 
 /** Runs the Worker with its objects in one workerd, behind the front. */
 export async function startRouter(options: RouterOptions): Promise<Router> {
-  const { secrets, storage, texts, onLog } = options
+  const { secrets, storage, texts, services, onLog } = options
   const workerd = await startWorkerd({
     config: await readWorkerConfig(),
     code: options.code ?? (await bundleRouter()),
     secrets,
     storage,
     ...(texts && { texts }),
+    ...(services && { services }),
     ...(onLog && { onLog }),
   })
+  const fronts: Front[] = []
+  const stop = async (): Promise<void> => {
+    for (const front of fronts) await front.stop()
+    await workerd.stop()
+  }
   try {
-    const { host, port } = options
-    const front = await startFront({ workerPort: workerd.port, host, port })
+    const { host } = options
+    for (const workerPort of workerd.ports) {
+      const port = fronts.length === 0 ? options.port : 0
+      fronts.push(await startFront({ workerPort, host, port }))
+    }
+    const urls = fronts.map(({ port }) => `http://${urlHost(host)}:${port}`)
     return {
-      url: `http://${urlHost(host)}:${front.port}`,
+      url: urls[0] ?? '',
+      urls,
       workerPort: workerd.port,
       workerPid: workerd.pid,
       ended: workerd.ended,
-      async stop() {
-        await front.stop()
-        await workerd.stop()
-      },
+      stop,
     }
   } catch (cause) {
-    await workerd.stop()
+    await stop()
     throw cause
   }
 }

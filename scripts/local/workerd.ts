@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
 import { startChild } from './child.ts'
-import { renderServeConfig } from './capnp.ts'
+import { renderServeConfig, serviceName } from './capnp.ts'
 import type { WorkerConfig } from './config.ts'
 
 export interface WorkerdOptions {
@@ -17,14 +17,18 @@ export interface WorkerdOptions {
   readonly texts?: Readonly<Record<string, string>>
   /** Directory of the objects' storage, made if missing; null: forgotten when workerd stops. */
   readonly storage: string | null
+  /** How many services of the Worker share these objects, see {@link renderServeConfig}. Default 1. */
+  readonly services?: number
   /** Gets each line that workerd or the Worker's console writes. */
   readonly onLog?: (line: string) => void
 }
 
 export interface Workerd {
   readonly pid: number
-  /** Always 127.0.0.1. */
+  /** Always on 127.0.0.1; of the first service. */
   readonly port: number
+  /** Of all services, the first one's too. */
+  readonly ports: readonly number[]
   /** Settles when the process has ended; the text says how. */
   readonly ended: Promise<string>
   stop(): Promise<void>
@@ -45,6 +49,7 @@ export async function startWorkerd(options: WorkerdOptions): Promise<Workerd> {
   const dir = await mkdtemp(join(tmpdir(), 'penstock-workerd-'))
   const clean = () => rm(dir, { recursive: true, force: true })
   try {
+    const { services = 1 } = options
     const storage = options.storage ?? join(dir, 'state')
     await mkdir(storage, { recursive: true })
     await writeFile(join(dir, 'worker.mjs'), options.code)
@@ -58,6 +63,7 @@ export async function startWorkerd(options: WorkerdOptions): Promise<Workerd> {
         secrets: Object.keys(options.secrets),
         texts: options.texts ?? {},
         storage,
+        services,
       }),
     )
     const child = await startChild({
@@ -73,11 +79,14 @@ export async function startWorkerd(options: WorkerdOptions): Promise<Workerd> {
       if (stream) watchLines(stream, lines, options.onLog)
     }
     const control = child.process.stdio[3] as Readable
-    const port = await Promise.race([listening(control), child.ended])
-    if (typeof port === 'string') throw new Error(`workerd ${port}\n${lines.join('\n')}`)
+    const ports = await Promise.race([listening(control, services), child.ended])
+    const [port] = ports
+    if (typeof ports === 'string' || typeof port !== 'number')
+      throw new Error(`workerd ${String(ports)}\n${lines.join('\n')}`)
     return {
       pid: child.pid,
       port,
+      ports,
       ended: child.ended,
       async stop() {
         await child.stop('SIGTERM', 2_000)
@@ -98,12 +107,20 @@ function watchLines(stream: Readable, startup: string[], onLog?: (line: string) 
   })
 }
 
-/** workerd says on the control pipe which port each socket got, one JSON object a line. */
-function listening(control: Readable): Promise<number> {
+/**
+ * workerd says on the control pipe which port each socket got, one JSON object a line.
+ * @param count of sockets
+ * @returns their ports, in the order of the configuration
+ */
+function listening(control: Readable, count: number): Promise<readonly number[]> {
+  const ports = new Map<string, number>()
   return new Promise((resolve) => {
     createInterface({ input: control }).on('line', (line) => {
       const event = JSON.parse(line) as { event: string; socket?: string; port?: number }
-      if (event.event === 'listen' && event.port !== undefined) resolve(event.port)
+      if (event.event !== 'listen' || event.socket === undefined || event.port === undefined) return
+      ports.set(event.socket, event.port)
+      const known = Array.from({ length: count }, (_, i) => ports.get(serviceName(i)) ?? 0)
+      if (ports.size === count) resolve(known)
     })
   })
 }

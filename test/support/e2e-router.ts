@@ -3,15 +3,26 @@ import { bundleRouter, startRouter, type Router } from '../../scripts/local/rout
 
 export const BARE_ADMIN_TOKEN = 'operator-for-tests'
 
-/** @param storage directory of the objects' storage; null: forgotten at the end */
-export const startBareRouter = async (storage: string | null = null): Promise<Router> =>
+let bundle: Promise<string> | undefined
+/** Once per test file's process: most routers here are started more than once. */
+const bundled = () => (bundle ??= bundleRouter())
+
+/**
+ * @param storage directory of the objects' storage; null: forgotten at the end
+ * @param secrets of the Worker, beside or in place of the usual ones
+ */
+export const startBareRouter = async (
+  storage: string | null = null,
+  secrets: Readonly<Record<string, string>> = {},
+): Promise<Router> =>
   startRouter({
     host: '127.0.0.1',
     port: 0,
     storage,
-    code: await bundleRouter(),
+    code: await bundled(),
     secrets: {
       ADMIN_TOKEN: BARE_ADMIN_TOKEN,
       KEY_SIGNING_SECRET: 'a-signing-secret-for-tests',
+      ...secrets,
     },
   })

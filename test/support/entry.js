@@ -1,29 +1,61 @@
 /**
- * The Worker as the e2e tests run it: the project's own, and one more route that crashes a pool's object.
+ * The Worker as the e2e tests run it: the project's own, and one more route for what
+ * befalls objects.
  * Plain JavaScript, because it is bundled for workerd while everything beside it is typed for Node.
  */
-import worker, { Pool as ProductionPool } from '../../worker/index.ts'
+import worker, { Pool as ProductionPool, Tenant as ProductionTenant } from '../../worker/index.ts'
 
-export { Fleet, Tenant } from '../../worker/index.ts'
+export { Directory, Fleet, Operators } from '../../worker/index.ts'
+
+// What a deploy, a moved host or a bug does to an object: its memory is gone, its callers' calls fail.
+const CRASH = 'crashed by a test'
 
 export class Pool extends ProductionPool {
-  /** What a deploy, a moved host or a bug does to an object: its memory is gone, its callers' calls fail. */
   crash() {
-    this.ctx.abort('crashed by a test')
+    this.ctx.abort(CRASH)
+  }
+}
+
+export class Tenant extends ProductionTenant {
+  /** Admissions wait for it: to look at what goes on beside them. */
+  #held = Promise.withResolvers()
+
+  constructor(ctx, env) {
+    super(ctx, env)
+    this.#held.resolve()
+  }
+
+  crash() {
+    this.ctx.abort(CRASH)
+  }
+
+  hold() {
+    this.#held = Promise.withResolvers()
+  }
+
+  letGo() {
+    this.#held.resolve()
+  }
+
+  async admit(admission) {
+    await this.#held.promise
+    return super.admit(admission)
   }
 }
 
 // oxlint-disable-next-line import/no-default-export -- workerd takes a Worker's handlers from there
 export default {
   async fetch(request, env, ctx) {
-    const name = /^\/__test\/crash\/([^/]+)$/.exec(new URL(request.url).pathname)?.[1]
-    if (name === undefined) return worker.fetch(request, env, ctx)
-    const message = await env.POOL.getByName(decodeURIComponent(name))
-      .crash()
-      .then(
-        () => 'still alive',
-        (error) => String(error),
-      )
+    const path = new URL(request.url).pathname
+    const [, act, kind, name] =
+      /^\/__test\/(crash|hold|letGo)\/(pool|tenant)\/([^/]+)$/.exec(path) ?? []
+    if (act === undefined) return worker.fetch(request, env, ctx)
+    const objects = kind === 'pool' ? env.POOL : env.TENANT
+    const object = objects.getByName(decodeURIComponent(name))
+    const message = await object[act]().then(
+      () => 'done',
+      (error) => String(error),
+    )
     return new Response(message)
   },
 }

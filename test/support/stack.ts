@@ -51,11 +51,18 @@ export interface StackOptions {
   readonly fleetYaml?: string
   /** Wait until every pool has a ready instance. Default true. */
   readonly ready?: boolean
+  /** Further secrets of the Worker, beside those that every stack has. */
+  readonly secrets?: Readonly<Record<string, string>>
+  /** Services of the Worker that share its objects, each with memory of its own. Default 1. */
+  readonly services?: number
 }
 
 export interface Stack {
   /** Base URL of the router, without a slash at the end. */
   readonly url: string
+  /** Of all services; the first is `url`. */
+  readonly services: readonly string[]
+  /** Of the tenant `test`, who has no plan and so no limits. */
   readonly apiKey: string
   readonly adminToken: string
   readonly admin: Admin
@@ -69,6 +76,10 @@ export interface Stack {
   pool(name: string): Promise<PoolStatus>
   /** Resets a pool's object as a crash does: its memory is gone, and pending calls to it fail. */
   crashPool(name: string): Promise<void>
+  /** The same for a tenant's object. */
+  crashTenant(id: string): Promise<void>
+  /** From now on admissions of a tenant wait, until what it resolves to is called. */
+  holdTenant(id: string): Promise<() => Promise<void>>
   /** What workerd and the Worker's console have written so far. */
   logs(): readonly string[]
   stop(): Promise<void>
@@ -105,7 +116,13 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     port: 0,
     storage: null,
     code: await bundled(),
-    secrets: { ADMIN_TOKEN, KEY_SIGNING_SECRET: 'a-signing-secret-for-tests', NODE_KEY },
+    secrets: {
+      ADMIN_TOKEN,
+      KEY_SIGNING_SECRET: 'a-signing-secret-for-tests',
+      NODE_KEY,
+      ...options.secrets,
+    },
+    ...(options.services && { services: options.services }),
     onLog: (line) => lines.push(line),
   })
   started.defer(() => router.stop())
@@ -117,9 +134,16 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     const missing = await untilReady(() => admin.pools(), READY_MS)
     if (missing.length > 0) throw new Error([...missing, ...lines].join('\n'))
   }
+  const befall = async (what: string, object: string, said: string): Promise<void> => {
+    const answer = await fetch(`${router.url}/__test/${what}/${object}`, { method: 'POST' })
+    const text = await answer.text()
+    if (!text.includes(said)) throw new Error(`${what} ${object}: ${text}`)
+  }
+  const crash = (object: string) => befall('crash', object, 'crashed by a test')
   const all = started.move()
   return {
     url: router.url,
+    services: router.urls,
     apiKey,
     adminToken: ADMIN_TOKEN,
     admin,
@@ -134,10 +158,12 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     },
     async crashPool(name) {
       const region = compiled(yaml).pools[name]?.region ?? null
-      const object = encodeURIComponent(poolObjectName(name, region))
-      const answer = await fetch(`${router.url}/__test/crash/${object}`, { method: 'POST' })
-      const said = await answer.text()
-      if (!said.includes('crashed by a test')) throw new Error(`pool ${name}: ${said}`)
+      await crash(`pool/${encodeURIComponent(poolObjectName(name, region))}`)
+    },
+    crashTenant: (id) => crash(`tenant/${id}`),
+    async holdTenant(id) {
+      await befall('hold', `tenant/${id}`, 'done')
+      return () => befall('letGo', `tenant/${id}`, 'done')
     },
     logs: () => [...lines],
     stop: () => all.disposeAsync(),

@@ -29,6 +29,18 @@ describe('a tenant who leaves', () => {
     },
   )
 
+  it('as the first content comes is settled at once: his answer would be read by nobody', async () => {
+    const tenant = new AbortController()
+    const { answer, released, bills, over } = ask({
+      instances: { a: () => (tenant.abort(), eventStream(WHOLE)) },
+      signal: tenant.signal,
+    })
+    await refusalOf(answer)
+    await over()
+    expect(released).toMatchObject([{ ending: 'client-left' }])
+    expect(bills[0]).toMatchObject({ ending: 'client-left' })
+  })
+
   it('in the middle of a stream ends the call upstream', async () => {
     const tenant = new AbortController()
     const body = bodyOf(sse(...ANSWER))

@@ -3,8 +3,9 @@ import { quote, renderServeConfig } from '../../scripts/local/capnp.ts'
 import { readWorkerConfig } from '../../scripts/local/config.ts'
 
 const config = await readWorkerConfig()
-const render = () =>
+const render = (services?: number) =>
   renderServeConfig({
+    ...(services !== undefined && { services }),
     config,
     module: 'worker.mjs',
     address: '127.0.0.1:0',
@@ -21,6 +22,7 @@ describe('renderServeConfig', () => {
       POOL: 'Pool',
       TENANT: 'Tenant',
       FLEET: 'Fleet',
+      DIRECTORY: 'Directory',
     })) {
       expect(text).toContain(`(name = "${name}", durableObjectNamespace = "${className}")`)
       expect(text).toContain(`className = "${className}", uniqueKey = "penstock-${className}"`)
@@ -29,6 +31,18 @@ describe('renderServeConfig', () => {
 
   it('names secrets and never holds their values', () => {
     expect(render()).toContain('(name = "ADMIN_TOKEN", fromEnvironment = "ADMIN_TOKEN")')
+  })
+
+  it('gives further services of the Worker the objects of the first', () => {
+    const text = render(3)
+    expect(text.match(/durableObjectNamespaces = /g)).toHaveLength(1) // or each would have its own
+    for (const { binding, className } of config.objects) {
+      const shared = `(name = "${binding}", durableObjectNamespace = (className = "${className}", serviceName = "main"))`
+      expect(text.split(shared)).toHaveLength(3)
+    }
+    expect([...text.matchAll(/http = \(\), service = "([^"]+)"/g)].map(([, name]) => name)).toEqual(
+      ['main', 'main-2', 'main-3'],
+    )
   })
 
   it('keeps storage on disk, since in memory there is no SQL', () => {

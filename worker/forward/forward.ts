@@ -123,6 +123,11 @@ async function askPool(
     const outcome = await attempt.run(upstream, stream)
     switch (outcome.kind) {
       case 'opened':
+        // He left as it began: of an answer that nobody reads nobody would learn how it ended.
+        if (order.signal.aborted) {
+          attempt.settle('client-left')
+          throw clientLeft()
+        }
         return { kind: 'stream', attempt, opened: outcome, presentation: upstream.presentation }
       case 'whole':
         attempt.settle('done', { whole: outcome })
@@ -134,7 +139,7 @@ async function askPool(
         const ending = attempt.endingOf(outcome)
         attempt.settle(ending, { final: ending === 'client-left' })
         if (attempt.revoked) throw invalidKey()
-        if (ending === 'client-left') throw new Refusal('upstream_failed', 'The client left.')
+        if (ending === 'client-left') throw clientLeft()
         const { instance } = slot.target
         deps.log(`${receipt.requestId} ${instance}: ${outcome.reason}`)
         failed.push({ ...outcome, instance, ending })
@@ -161,6 +166,9 @@ function callFor(route: Route, { routes: [asked], prepare }: Order): UpstreamCal
     throw error
   }
 }
+
+/** Nobody hears it. */
+const clientLeft = (): Refusal => new Refusal('upstream_failed', 'The client left.')
 
 /** @param final nothing else is to be tried either */
 function nobodyCould(failed: readonly Failure[], { final = false } = {}): Refusal {
