@@ -64,14 +64,17 @@ export class Fitness<P extends Patient> {
   readonly #doubts: Doubts<Doubtful>
   readonly #wards = new WeakMap<P, Ward>()
   #patients: readonly P[] = []
-  #sites: ReadonlyMap<string, number> = new Map()
   #health: HealthConfig | null = null
   #wardConfig = REST
 
   constructor(deps: FitnessDeps<P>) {
     this.#deps = deps
     this.paths = new Paths(deps.now)
-    this.#doubts = new Doubts(deps.now)
+    this.#doubts = new Doubts({
+      now: deps.now,
+      blame: ({ ward, ending, pass }) => this.#judge(ward, () => ward.breaker.judge(ending, pass)),
+      excuse: ({ ward, pass }) => void ward.breaker.judge('lost', pass),
+    })
     const { workingSince, onRestart } = deps
     this.#rounds = new Rounds({
       now: deps.now,
@@ -94,19 +97,15 @@ export class Fitness<P extends Patient> {
       const { site } = patient.config
       if (site !== null) sites.set(site, (sites.get(site) ?? 0) + 1)
     }
-    this.#sites = sites
     this.paths.configure(sites)
+    const { windowMs } = this.#wardConfig.breaker
+    this.#doubts.configure(sites, Math.max(windowMs, gaugesMaxAgeMs(health)))
     this.#eject()
   }
 
   /** One round of looks. Resolves when all are back; rounds may overlap. */
   async look(): Promise<void> {
-    this.#settle()
-    try {
-      if (this.#health) await this.#rounds.make(this.#patients, this.#health)
-    } finally {
-      this.#settle()
-    }
+    if (this.#health) await this.#rounds.make(this.#patients, this.#health)
   }
 
   /** The condition of one instance: a live view, the same object for as long as the patient lives. */
@@ -138,7 +137,7 @@ export class Fitness<P extends Patient> {
     if (site !== null && gotThrough) this.paths.ok(site, instance)
 
     if (site !== null && failed && way === 'fault') {
-      this.paths.fault(site, instance, detail ?? 'requests do not get through')
+      this.#fault(site, instance, detail ?? 'requests do not get through')
       ward.breaker.judge('lost', pass)
     } else if (site !== null && failed && this.paths.of(site).state === 'down') {
       ward.breaker.judge('lost', pass)
@@ -148,7 +147,6 @@ export class Fitness<P extends Patient> {
     } else {
       this.#judge(ward, () => ward.breaker.record(ending, pass))
     }
-    this.#settle()
     return ward.out && !wasOut
   }
 
@@ -167,11 +165,24 @@ export class Fitness<P extends Patient> {
   #weigh({ config }: P, { reading, way }: Look): Reading {
     const { site, instance } = config
     if (site === null) return reading
-    if (way === 'open') this.paths.ok(site, instance)
+    if (way === 'open') {
+      this.paths.ok(site, instance)
+      this.#doubts.answered(site)
+    }
     if (reading.kind !== 'unreached') return reading
-    const itself = this.paths.fault(site, instance, reading.reason)
-    if (this.paths.of(site).state === 'down') this.#excuse(site)
-    return itself ? { kind: 'unwell', reason: reading.reason } : reading
+    const { reason } = reading
+    // Its requests have met the same already: theirs is a fault of the way as well.
+    const twice = this.#doubts.has(site, instance)
+    const itself = this.#fault(site, instance, reason)
+    if (twice) this.#fault(site, instance, reason)
+    return itself ? { kind: 'unwell', reason } : reading
+  }
+
+  /** @returns whether others get through where it does not */
+  #fault(site: string, instance: string, reason: string): boolean {
+    const itself = this.paths.fault(site, instance, reason)
+    if (this.paths.of(site).state === 'down') this.#doubts.excuse(site)
+    return itself
   }
 
   #judge(ward: Ward, verdict: () => boolean): void {
@@ -181,18 +192,6 @@ export class Fitness<P extends Patient> {
     if (ward.breaker.state === 'closed') this.#returns(ward)
     this.#eject()
     this.#deps.onChange()
-  }
-
-  /** Failures of a moment ago whose cause is clear by now. */
-  #settle(): void {
-    const { blamed, excused } = this.#doubts.settle((site) => this.#sites.get(site) ?? 1)
-    for (const { ward, ending, pass } of blamed)
-      this.#judge(ward, () => ward.breaker.judge(ending, pass))
-    for (const { ward, pass } of excused) ward.breaker.judge('lost', pass)
-  }
-
-  #excuse(site: string): void {
-    for (const { ward, pass } of this.#doubts.excuse(site)) ward.breaker.judge('lost', pass)
   }
 
   #changed(patient: P, before: HealthState): void {

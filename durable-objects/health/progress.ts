@@ -15,7 +15,7 @@ export type Motion =
   | 'idle'
   /** It was found frozen, and has not moved since. */
   | 'frozen'
-  /** Its counters begin anew: another process answers. */
+  /** Another process answers: its counters begin anew, or it says that it started at another time. */
   | 'restarted'
   /** The page does not carry the counters. */
   | 'unknown'
@@ -40,6 +40,8 @@ export class Progress {
   #since = 0
   #believedUntil = -Infinity
   #frozenAt: FrozenAt | null = null
+  /** When its process started; null as long as it has not said so. */
+  #startedAt: number | null = null
 
   /**
    * @param now          Unix milliseconds
@@ -48,17 +50,23 @@ export class Progress {
    */
   see(gauges: Gauges, now: number, workingSince: number | null): Motion {
     const last = this.#last
+    const { startedAt } = gauges
+    // The one before may never have generated anything: then no counter tells them apart.
+    const replaced = differ(startedAt, this.#startedAt)
+    this.#startedAt = startedAt ?? this.#startedAt
     // Work that has come since the last reading has its time from now on.
     const alike = last !== null && isAlike(last, gauges) && (busy(last) || !busy(gauges))
+    if (replaced) this.#frozenAt = null
     if (this.#frozenAt) {
       if (isAlike(this.#frozenAt, gauges)) return busy(gauges) ? 'frozen' : 'moving'
       this.#frozenAt = null
     }
     // A clock that was put back must not make it wait for longer than once.
-    if (!alike || now < this.#since) {
+    if (!alike || replaced || now < this.#since) {
       this.#last = figuresOf(gauges)
       this.#since = now
     }
+    if (replaced) return 'restarted'
     if (gauges.generationTokens === null) return 'unknown'
     if (last && isYounger(gauges, last)) return 'restarted'
     const since = busy(gauges) ? this.#since : this.#sinceOf(workingSince, now)
@@ -107,6 +115,8 @@ const isAlike = (a: Figures, b: Figures): boolean =>
   a.promptTokens === b.promptTokens &&
   a.iterations === b.iterations &&
   a.kvUse === b.kvUse
+
+const differ = (a: number | null, b: number | null): boolean => a !== null && b !== null && a !== b
 
 const isLess = (a: number | null, b: number | null): boolean => a !== null && b !== null && a < b
 

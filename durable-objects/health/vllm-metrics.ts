@@ -21,6 +21,8 @@ export interface Gauges {
   /** Tokens looked up in the prefix cache since the process started, and those found there. */
   readonly prefixQueries: number | null
   readonly prefixHits: number | null
+  /** When the process started, Unix seconds; null where several of them share one page. */
+  readonly startedAt: number | null
 }
 
 export const NO_GAUGES: Gauges = {
@@ -33,9 +35,10 @@ export const NO_GAUGES: Gauges = {
   kvTokens: null,
   prefixQueries: null,
   prefixHits: null,
+  startedAt: null,
 }
 
-/** Every series begins like this. */
+/** Every series of the engine begins like this. */
 const OURS = 'vllm:'
 
 /** Series that are added up over their samples, by the name after {@link OURS}. */
@@ -50,9 +53,11 @@ const SERIES: ReadonlyMap<string, Summed> = new Map([
   ['prefix_cache_queries_total', 'prefixQueries'],
   ['prefix_cache_hits_total', 'prefixHits'],
 ])
-type Summed = Exclude<keyof Gauges, 'kvTokens'> | 'oldKvUse'
+type Summed = Exclude<keyof Gauges, 'kvTokens' | 'startedAt'> | 'oldKvUse'
 
 const CACHE_CONFIG = 'cache_config_info'
+/** Python's own, without labels. */
+const START_TIME = '\nprocess_start_time_seconds '
 
 class Sum {
   total = 0
@@ -98,7 +103,15 @@ export function readGauges(page: string): Gauges {
     kvTokens: room.value,
     prefixQueries: valueIn('prefixQueries'),
     prefixHits: valueIn('prefixHits'),
+    startedAt: startOfProcess(page),
   }
+}
+
+function startOfProcess(page: string): number | null {
+  const at = page.indexOf(START_TIME)
+  if (at === -1) return null
+  const seconds = valueOf(lineFrom(page, at + 1))
+  return Number.isFinite(seconds) ? seconds : null
 }
 
 /** Where the name of the next sample of ours begins, after the prefix; -1 when there is none. */

@@ -21,9 +21,9 @@ import { startStack, type Stack } from '../support/stack.ts'
 const FAULTS: readonly Exclude<Way, 'open'>[] = ['530', 'login', 'cut']
 const TWO = FAULTS.map((way) => `two-${way}`)
 const ONE = FAULTS.map((way) => `one-${way}`)
-const EVERY_MS = 400
-/** How soon the way is known to be down: a round or two of looks. */
-const KNOWN_MS = 10_000
+const EVERY_MS = 1_000
+/** How soon the way is known to be down, or a vLLM to be dead: some rounds of looks. */
+const KNOWN_MS = 20_000
 
 let stack: Stack
 let tunnels: Readonly<Record<string, Tunnel>> & AsyncDisposable
@@ -45,7 +45,7 @@ beforeAll(async () => {
       ]),
     ),
     fleet: {
-      defaults: { health: { every: `${EVERY_MS}ms`, timeout: '390ms', down_after: 3 } },
+      defaults: { health: { every: `${EVERY_MS}ms`, timeout: '990ms', down_after: 3 } },
       models: Object.fromEntries(
         [...TWO, ...ONE, 'blink', 'dead', 'spare'].flatMap((pool) => [
           [pool, { arms: [{ pool }] }],
@@ -164,7 +164,7 @@ describe('a broken tunnel', () => {
       )
       tunnels['blink']!.blink()
       for (const { ended } of streams) expect(isWhole((await ended).text)).toBe(false)
-      await sleep(1_500) // as long as it may take to be sure
+      await sleep(4 * EVERY_MS) // longer than it takes to be sure
       const { ended } = await poolStatus(stack, 'blink')
       expect(ended.truncated).toBe(8 * (round + 1))
     }

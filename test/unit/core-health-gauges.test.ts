@@ -14,6 +14,7 @@ describe('readGauges', () => {
       kvTokens: 16_384 * 128,
       prefixQueries: 304,
       prefixHits: 0,
+      startedAt: 1_795_364_688.09,
     })
   })
 
@@ -67,6 +68,16 @@ describe('readGauges', () => {
       page: 'vllm:iteration_tokens_total_bucket{le="1.0"} 5.0\nvllm:iteration_tokens_total_sum 9.0\nvllm:iteration_tokens_total_count 3.0\nvllm:generation_tokens_created 1.7e9\n',
       said: { iterations: 3 },
       why: "a histogram's count is not its buckets, a counter not its birthday",
+    },
+    {
+      page: '# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds 1.5e+09\nprocess_start_time_seconds_created 3.0\n',
+      said: { startedAt: 1_500_000_000 },
+      why: 'the process says when it started',
+    },
+    {
+      page: '# HELP x\nprocess_start_time_seconds NaN\n',
+      said: {},
+      why: 'it does not know when it started',
     },
     { page: '', said: {}, why: 'the page is empty' },
     { page: 'vllm:', said: {}, why: 'the page was cut' },

@@ -190,6 +190,21 @@ describe('another process at the same address', () => {
     expect(world.rounds.chart(a).health.state).toBe('mismatch')
     expect(world.onRestart, 'what it had cached is gone').toHaveBeenCalledExactlyOnceWith(a)
   })
+
+  it('proves its model as well where the one before had not generated anything', async () => {
+    const a = patient('a')
+    const world = rounds((_, purpose) => {
+      const isOther = world.clock.now >= 12_000
+      const said = gauges({ generationTokens: 0, startedAt: isOther ? 200 : 100 })
+      const wrong: Reading = { kind: 'mismatch', reason: 'serves Llama, not Qwen' }
+      return looked(isOther && purpose === 'entrance' ? wrong : { kind: 'well' }, { gauges: said })
+    })
+    await world.makeFor([a], 10_000)
+    expect(world.rounds.chart(a).health.state).toBe('ready')
+    await world.makeFor([a], 15_000)
+    expect(world.rounds.chart(a).health.state).toBe('mismatch')
+    expect(world.onRestart).toHaveBeenCalledExactlyOnceWith(a)
+  })
 })
 
 describe('what an engine said of itself', () => {

@@ -40,12 +40,15 @@ const patient = (id: string, named: Partial<InstanceConfig> = {}): Patient => ({
 })
 
 /** A pool of instances that are looked at every five seconds; `looks` says how each one is. */
-async function pool(ids: readonly string[], named: Partial<InstanceConfig> = {}) {
+async function pool(
+  ids: readonly string[],
+  named: Partial<InstanceConfig> | ((id: string) => Partial<InstanceConfig>) = {},
+) {
   const clock = { now: 1_000_000 }
   const looks: Record<string, Look> = {}
   const told: string[] = []
   const saves = { count: 0 }
-  const patients = ids.map((id) => patient(id, named))
+  const patients = ids.map((id) => patient(id, typeof named === 'function' ? named(id) : named))
   const make = () =>
     new Fitness<Patient>({
       now: () => clock.now,
@@ -216,6 +219,49 @@ describe('a tunnel that fails (L14)', () => {
     looks['a'] = WELL
     looks['b'] = WELL
     await rounds(2)
+    expect(states()).toEqual(['ready', 'ready'])
+  })
+
+  it.each([
+    { sites: 'a site each', siteOf: (id: string) => `site of ${id}` },
+    { sites: 'one site', siteOf: () => 'sh' },
+  ])('and cuts requests for as long as it takes to look ejects nobody: $sites', async (of) => {
+    const ids = ['a', 'b']
+    const { ends, states, looks, rounds, clock, fitness, told } = await pool(ids, (id) => ({
+      site: of.siteOf(id),
+    }))
+    looks['a'] = NO_WAY
+    if (of.siteOf('a') === of.siteOf('b')) looks['b'] = NO_WAY
+    for (let i = 0; i < 12; i++) {
+      clock.now += 400
+      ends('a', i % 2 === 0 ? 'upstream-failed' : 'truncated')
+      expect(states()).toEqual(['ready', 'ready'])
+    }
+    await rounds(1)
+    expect(fitness.paths.of(of.siteOf('a')).state, 'one look is enough').toBe('down')
+    for (let i = 0; i < 12; i++) ends('a', 'upstream-failed')
+    looks['a'] = WELL
+    looks['b'] = WELL
+    await rounds(2)
+    expect([states(), told]).toEqual([['ready', 'ready'], []])
+    expect(fitness.paths.anyDown).toBe(false)
+  })
+
+  it('is told from an instance that cuts its streams by the first look that gets through', async () => {
+    const { ends, states, rounds } = await pool(['a', 'b'], (id) => ({ site: `site of ${id}` }))
+    for (let i = 0; i < 5; i++) ends('a', 'truncated', { way: 'open' })
+    expect(states(), 'its tunnel may have blinked').toEqual(['ready', 'ready'])
+    await rounds(1)
+    expect(states()).toEqual(['ejected', 'ready'])
+  })
+
+  it('and is found down by requests has ejected nobody either when it is back', async () => {
+    const { ends, states, rounds, fitness } = await pool(['a', 'b'])
+    for (let i = 0; i < 5; i++) ends('a', 'truncated')
+    for (const id of ['a', 'b']) ends(id, 'upstream-failed', { way: 'fault', detail: '530' })
+    expect(fitness.paths.of('sh').state).toBe('down')
+    await rounds(1)
+    expect(fitness.paths.of('sh').state).toBe('up')
     expect(states()).toEqual(['ready', 'ready'])
   })
 

@@ -87,52 +87,89 @@ describe('the way to a site (L14)', () => {
   })
 })
 
-describe('failures of one moment', () => {
+describe('failures that the way may have caused as well as an instance', () => {
   function held(...instances: readonly string[]) {
     const clock = { now: 1_000 }
-    const doubts = new Doubts<string>(() => clock.now)
+    const blamed: string[] = []
+    const excused: string[] = []
+    const doubts = new Doubts<string>({
+      now: () => clock.now,
+      blame: (failure) => blamed.push(failure),
+      excuse: (failure) => excused.push(failure),
+    })
+    doubts.configure(new Map([['sh', 4]]), 30_000)
     for (const instance of instances) doubts.hold('sh', instance, instance)
-    return { clock, doubts }
+    return { clock, doubts, blamed, excused }
   }
-  const of4 = () => 4
 
-  it('wait for it to be over', () => {
-    const { clock, doubts } = held('a')
+  it('wait until a look gets through after their moment, however long that takes', () => {
+    const { clock, doubts, blamed, excused } = held('a')
     clock.now += 999
-    expect(doubts.settle(of4)).toEqual({ blamed: [], excused: [] })
-    clock.now += 1
-    expect(doubts.settle(of4)).toEqual({ blamed: ['a'], excused: [] })
-    expect(doubts.settle(of4)).toEqual({ blamed: [], excused: [] })
+    doubts.answered('sh')
+    clock.now += 29_000
+    expect([blamed, excused], 'the look may have come before the tunnel broke').toEqual([[], []])
+    doubts.answered('sh')
+    expect([blamed, excused]).toEqual([['a'], []])
+    doubts.answered('sh')
+    expect(blamed, 'once').toEqual(['a'])
   })
 
   it.each([
-    { instances: ['a', 'a', 'a'], blamed: 3, why: 'one instance lost all of its own' },
-    { instances: ['a', 'b'], blamed: 2, why: 'two of four may be ill' },
-    { instances: ['a', 'b', 'c', 'a'], blamed: 0, why: 'most of them at once: the tunnel blinked' },
-  ])('blame $blamed for $instances, since $why', ({ instances, blamed }) => {
-    const { clock, doubts } = held(...instances)
+    { instances: ['a', 'a', 'a'], count: 3, why: 'one instance lost all of its own' },
+    { instances: ['a', 'b'], count: 2, why: 'two of four may be ill' },
+    { instances: ['a', 'b', 'c', 'a'], count: 0, why: 'most of them at once: the tunnel blinked' },
+  ])('blame $count for $instances, since $why', ({ instances, count }) => {
+    const { clock, doubts, blamed, excused } = held(...instances)
     clock.now += 1_000
-    expect(doubts.settle(of4).blamed).toHaveLength(blamed)
+    doubts.answered('sh')
+    expect([blamed.length, excused.length]).toEqual([count, instances.length - count])
+  })
+
+  it('are of one moment only where they come within a second', () => {
+    const { clock, doubts, blamed } = held('a')
+    for (const instance of ['b', 'c']) {
+      clock.now += 1_000
+      doubts.hold('sh', instance, instance)
+    }
+    clock.now += 500
+    doubts.answered('sh')
+    expect(blamed, 'that of c is too young').toEqual(['a', 'b'])
+    clock.now += 500
+    doubts.answered('sh')
+    expect(blamed).toEqual(['a', 'b', 'c'])
   })
 
   it('blame the only instance of a site: nobody shares its fate', () => {
-    const { clock, doubts } = held('a')
+    const { clock, doubts, blamed } = held('a')
+    doubts.configure(new Map([['sh', 1]]), 30_000)
     clock.now += 1_000
-    expect(doubts.settle(() => 1).blamed).toEqual(['a'])
+    doubts.answered('sh')
+    expect(blamed).toEqual(['a'])
   })
 
   it('blame nobody once the way is known to be down', () => {
-    const { clock, doubts } = held('a', 'a')
-    expect(doubts.excuse('sh')).toEqual(['a', 'a'])
+    const { clock, doubts, blamed, excused } = held('a', 'a')
+    expect([doubts.has('sh', 'a'), doubts.has('sh', 'b')]).toEqual([true, false])
+    doubts.excuse('sh')
     clock.now += 1_000
-    expect(doubts.settle(of4).blamed).toEqual([])
+    doubts.answered('sh')
+    expect([blamed, excused]).toEqual([[], ['a', 'a']])
+    expect(doubts.has('sh', 'a')).toBe(false)
   })
 
-  it('do not wait for ever when the clock is put back, nor pile up', () => {
-    const { clock, doubts } = held('a')
-    clock.now -= 86_400_000
-    expect(doubts.settle(of4).blamed).toEqual(['a'])
-    for (let i = 0; i < 1_000; i++) doubts.hold('sh', 'a', 'a')
-    expect(doubts.settle(of4).blamed).toHaveLength(1_000)
+  it.each([
+    { ms: 30_000, why: 'nobody has got through for that long' },
+    { ms: -86_400_000, why: 'the clock was put back' },
+  ])('blame nobody when $why', ({ ms }) => {
+    const { clock, doubts, blamed, excused } = held('a')
+    clock.now += ms
+    doubts.answered('sh')
+    expect([blamed, excused]).toEqual([[], ['a']])
+  })
+
+  it('do not pile up', () => {
+    const { doubts, excused } = held()
+    for (let i = 0; i < 1_001; i++) doubts.hold('sh', 'a', String(i))
+    expect(excused).toEqual(['1000'])
   })
 })

@@ -90,4 +90,22 @@ describe('Progress (L07)', () => {
       'moving',
     ])
   })
+
+  it('knows another process by its start, where nothing was generated before or since', () => {
+    const started = (startedAt: number | null) => ({ ...page(0, 0), startedAt })
+    const says = [null, 100, 100, null, 200, 200].map((at, i) => [5 * i, started(at)] as const)
+    expect(course(...says)).toEqual(['moving', 'moving', 'moving', 'moving', 'restarted', 'moving'])
+    const silent = (startedAt: number) => ({ ...NO_GAUGES, startedAt })
+    expect(course([0, silent(100)], [5, silent(200)])).toEqual(['unknown', 'restarted'])
+  })
+
+  it('does not hold against a new process that the one before was found frozen', () => {
+    const progress = new Progress()
+    const stuck = { ...page(1), startedAt: 100 }
+    progress.see(stuck, 0, null)
+    progress.convict()
+    expect(progress.see(stuck, 5_000, null)).toBe('frozen')
+    expect(progress.see({ ...stuck, startedAt: 200 }, 10_000, null)).toBe('restarted')
+    expect(progress.see({ ...stuck, startedAt: 200 }, 12_000, null)).toBe('moving')
+  })
 })
