@@ -11,6 +11,7 @@ import { stringify } from 'yaml'
 import type { InstanceConfig, PoolConfig } from '../durable-objects/fleet/snapshot.ts'
 import type { Demand } from '../durable-objects/pool/contract.ts'
 import { Dispatcher } from '../durable-objects/pool/dispatcher.ts'
+import type { Vitals } from '../durable-objects/pool/vitals.ts'
 import { adminOf, untilReady } from '../scripts/local/admin.ts'
 import { bundleWorker } from '../scripts/local/bundle.ts'
 import { startRouter } from '../scripts/local/router.ts'
@@ -101,22 +102,22 @@ function demand(i: number): Demand {
   }
 }
 
+const WELL: Vitals = {
+  stateForWork: 'ready',
+  ramp: 1,
+  errorRate: 0,
+  gauges: { running: 70, waiting: 2, kvUse: 0.6 },
+  readAt: 1,
+  maxModelLen: 32_768,
+}
+
 /** The choice alone. */
 function decisions(): { readonly micros: readonly number[]; readonly heap: number } {
   const empty = heapBytes()
   const dispatcher = new Dispatcher({
     now: Date.now,
     random,
-    vitals: {
-      state: () => 'ready',
-      ramp: () => 1,
-      errorRate: () => 0,
-      gauges: () => ({ running: 70, waiting: 2, kvUse: 0.6 }),
-      readAt: () => 1,
-      maxModelLen: () => 32_768,
-      take: () => 1,
-      record: () => undefined,
-    },
+    health: { ward: () => WELL, take: () => 1, record: () => undefined },
   })
   dispatcher.configure(config)
   const held: number[] = []

@@ -59,6 +59,9 @@ export class Backlog {
   readonly #prefilled = new Recency()
   #decode = new MovingRate(UNMEASURED_DECODE_MS)
   readonly #decoded = new Recency()
+  /** What these two say, kept because it is read far more often than it changes. */
+  #prefillPace: number | null = null
+  #decodePace: number | null = null
   /** Uncached prompt tokens of all live requests: no more than that can be ahead. */
   #uncached = 0
   /** Tokens that went into the virtual queue since it was last empty of requests, and those that came out. */
@@ -99,14 +102,14 @@ export class Backlog {
 
   /** Milliseconds of prefill per uncached token of prompt, a moving average; null without one of late. */
   get prefillMsPerToken(): number | null {
-    const { msPerToken } = this.#prefill
-    return msPerToken !== null && this.#prefilled.isRecent(this.#now()) ? msPerToken : null
+    const pace = this.#prefillPace
+    return pace !== null && this.#prefilled.isRecent(this.#now()) ? pace : null
   }
 
   /** Milliseconds between two tokens of one answer, a moving average; null without one of late. */
   get msPerToken(): number | null {
-    const { value } = this.#decode
-    return value !== null && this.#decoded.isRecent(this.#now()) ? value : null
+    const pace = this.#decodePace
+    return pace !== null && this.#decoded.isRecent(this.#now()) ? pace : null
   }
 
   /** A request is sent there. O(1). */
@@ -149,11 +152,11 @@ export class Backlog {
   }
 
   get #prefillMs(): number {
-    return this.#prefill.msPerToken ?? UNMEASURED_PREFILL_MS
+    return this.#prefillPace ?? UNMEASURED_PREFILL_MS
   }
 
   get #decodeMs(): number {
-    return this.#decode.value ?? UNMEASURED_DECODE_MS
+    return this.#decodePace ?? UNMEASURED_DECODE_MS
   }
 
   /** Moves the virtual queue on to now. A clock that was put back moves nothing. */
@@ -212,6 +215,7 @@ export class Backlog {
     if (!this.#prefilled.isRecent(now)) this.#prefill.forget()
     this.#prefill.learn(share.grantedAt, ttftMs, own)
     this.#prefilled.mark(now)
+    this.#prefillPace = this.#prefill.msPerToken
 
     if (!trusted || !isCount(completionTokens) || completionTokens < 2) return
     if (!isCount(durationMs) || durationMs <= ttftMs) return
@@ -221,6 +225,7 @@ export class Backlog {
     }
     this.#decode.add(durationMs - ttftMs, completionTokens - 1)
     this.#decoded.mark(now)
+    this.#decodePace = this.#decode.value
   }
 
   #clear(): void {

@@ -6,14 +6,14 @@ import { slotsInEffect } from '../scheduling/effect.ts'
 import { decide, type Choice, type Verdict } from '../scheduling/picker.ts'
 import { keepsTurns, policyOf } from '../scheduling/policies.ts'
 import { Turns } from '../scheduling/turns.ts'
-import type { Ask, Candidate, Policy } from '../scheduling/types.ts'
+import type { Ask, Policy } from '../scheduling/types.ts'
+import { Contender } from './contender.ts'
 import type { Work } from './contract.ts'
-import type { Ledger, Seat } from './ledger.ts'
-import type { Vitals } from './vitals.ts'
+import type { Ledger } from './ledger.ts'
+import type { Seat } from './seat.ts'
 
 export interface ChooserDeps {
   readonly ledger: Ledger
-  readonly vitals: Vitals
   /** In [0, 1). */
   readonly random: () => number
 }
@@ -46,6 +46,7 @@ export class Chooser {
   readonly #turns = new Turns()
   #policy: Policy = policyOf({ policy: 'adaptive' })
   #turn = 0
+  #field: readonly Contender[] = []
 
   constructor(deps: ChooserDeps) {
     this.#deps = deps
@@ -55,31 +56,30 @@ export class Chooser {
     return this.#policy.name
   }
 
+  /** To be called whenever the ledger has been configured: its seats are the field. */
   configure({ policy, scorers = null }: Pick<PoolConfig, 'policy' | 'scorers'>): void {
     this.#policy = policyOf({ policy, scorers })
+    this.#field = Array.from(this.#deps.ledger.seats, (seat) => new Contender(seat))
   }
 
   /** Whether anybody at all could be given one more request: ready, and with a slot. */
   get hasRoom(): boolean {
-    const { ledger, vitals } = this.#deps
-    for (const seat of ledger.seats) {
-      const slots = slotsInEffect({ slots: seat.config.slots, ramp: vitals.ramp(seat) })
-      if (vitals.state(seat) === 'ready' && ledger.inFlight(seat) < slots) return true
+    for (const { state, inFlight, config, vitals } of this.#deps.ledger.seats) {
+      const slots = slotsInEffect({ slots: config.slots, ramp: vitals.ramp })
+      if (state === 'ready' && inFlight < slots) return true
     }
     return false
   }
 
   get anySuspect(): boolean {
-    const { ledger, vitals } = this.#deps
-    for (const seat of ledger.seats) if (vitals.state(seat) === 'suspect') return true
+    for (const { state } of this.#deps.ledger.seats) if (state === 'suspect') return true
     return false
   }
 
   /** @param trace gets every candidate's verdict */
   choose(wish: Wish, trace?: Verdict[]): Choice {
-    const held = this.#heldTokens(wish.work)
-    const field: Candidate[] = []
-    for (const seat of this.#deps.ledger.seats) field.push(this.#candidate(seat, held))
+    this.#update(wish.work)
+    const field = this.#field
     const ask = this.#ask(wish)
     const choice = decide(field, ask, this.#policy, trace)
     if (choice.kind !== 'too-long') return choice
@@ -91,8 +91,7 @@ export class Chooser {
   /** A slot was given as chosen: whoever is asked next sees it. */
   granted({ field, id }: Picked, seat: Seat, { work }: Wish): void {
     if (keepsTurns(this.#policy)) this.#turns.granted(field, id)
-    seat.lastTurn = ++this.#turn
-    seat.sentSince++
+    seat.granted(++this.#turn)
     if (work.prefix.byteLength > 0) this.affinity.note(work.prefix, id)
   }
 
@@ -117,39 +116,12 @@ export class Chooser {
     }
   }
 
-  #candidate(seat: Seat, held: ReadonlyMap<string, number>): Candidate {
-    const { config, lastTurn, backlog } = seat
-    const { ledger, vitals } = this.#deps
-    const readAt = vitals.readAt(seat)
-    if (readAt !== seat.readAt) {
-      seat.readAt = readAt
-      seat.sentSince = 0
-    }
-    const { running, waiting, kvUse } = vitals.gauges(seat)
-    const inFlight = ledger.inFlight(seat)
-    return {
-      id: config.instance,
-      state: vitals.state(seat),
-      slots: config.slots,
-      weight: config.weight,
-      ramp: vitals.ramp(seat),
-      inFlight,
-      lastTurn,
-      credit: this.#turns.credit(config.instance),
-      // A configuration of the release before does not say.
-      lastResort: config.lastResort ?? false,
-      region: config.region ?? null,
-      maxModelLen: vitals.maxModelLen(seat),
-      promptTokensAhead: backlog.promptTokensAhead,
-      outputTokensAhead: backlog.outputTokensAhead,
-      prefixTokens: held.get(config.instance) ?? 0,
-      running,
-      // What was sent since the reading, as far as it has not ended; a burst would else go to one place.
-      waiting: waiting === null ? null : waiting + Math.min(seat.sentSince, inFlight),
-      kvUse,
-      prefillMsPerToken: backlog.prefillMsPerToken,
-      msPerToken: backlog.msPerToken,
-      errorRate: vitals.errorRate(seat),
+  /** One moment for all of them. */
+  #update(work: Work): void {
+    const held = this.#heldTokens(work)
+    for (const contender of this.#field) {
+      const { id } = contender
+      contender.update(held.get(id) ?? 0, this.#turns.credit(id))
     }
   }
 

@@ -2,18 +2,19 @@ import type { PoolConfig } from '../fleet/snapshot.ts'
 import type { Choice, Verdict } from '../scheduling/picker.ts'
 import { Chooser, expectedHitTokens, type Wish } from './chooser.ts'
 import type { Demand, Holding, ServiceClass, Work } from './contract.ts'
-import { Ledger, type LeaseId, type Seat } from './ledger.ts'
+import { Ledger, type Returned } from './ledger.ts'
 import { Pressure } from './pressure.ts'
 import { Queue, type Answer } from './queue.ts'
+import type { LeaseId, Seat } from './seat.ts'
 import { Tally, type Told } from './tally.ts'
-import type { Vitals } from './vitals.ts'
+import type { Health } from './vitals.ts'
 
 export interface DispatcherDeps {
   /** Unix milliseconds. */
   readonly now: () => number
   /** In [0, 1). */
   readonly random: () => number
-  readonly vitals: Vitals
+  readonly health: Health
 }
 
 export interface GrantedSeat {
@@ -91,19 +92,20 @@ export class Dispatcher {
   readonly #now: () => number
   /** The time of the call under way: every backlog and every ward asks for it, and it is one moment. */
   #moment: number | null = null
-  readonly #vitals: Vitals
+  readonly #health: Health
   readonly #pressure: Pressure
   /** Mean KV-cache use at the last readings, 0 to 1; null where nobody said. */
   #kvUse: number | null = null
   #servedAs: string | null = null
 
-  constructor({ now, random, vitals }: DispatcherDeps) {
+  constructor({ now, random, health }: DispatcherDeps) {
     this.#now = now
-    this.#vitals = vitals
-    this.ledger = new Ledger(() => this.now)
-    this.chooser = new Chooser({ ledger: this.ledger, vitals, random })
-    this.tally = new Tally(now)
-    this.#pressure = new Pressure(now)
+    this.#health = health
+    const atThisMoment = (): number => this.now
+    this.ledger = new Ledger(atThisMoment, health)
+    this.chooser = new Chooser({ ledger: this.ledger, random })
+    this.tally = new Tally(atThisMoment)
+    this.#pressure = new Pressure(atThisMoment)
   }
 
   /** How hard the pool is pressed: told with each slot, so that tenants' rates can follow it. */
@@ -115,9 +117,9 @@ export class Dispatcher {
   weigh(): void {
     let sum = 0
     let said = 0
-    for (const seat of this.ledger.seats) {
-      const { kvUse } = this.#vitals.gauges(seat)
-      if (kvUse === null || this.#vitals.state(seat) !== 'ready') continue
+    for (const { state, vitals } of this.ledger.seats) {
+      const { kvUse } = vitals.gauges
+      if (kvUse === null || state !== 'ready') continue
       sum += kvUse
       said++
     }
@@ -147,28 +149,18 @@ export class Dispatcher {
 
   /** Takes a slot of the best instance, at once; or a place in the queue, where that is wanted. */
   acquire(demand: Demand): Decision {
-    this.#moment = this.#now()
-    try {
+    return this.#atOneMoment(() => {
       this.serveQueue() // a slot that time alone has opened is theirs who waited for it
       const outcome = this.#grant(demand)
       const waits = outcome.kind === 'busy' && demand.mayQueue === true
       return waits ? this.#join(demand, outcome) : outcome
-    } finally {
-      this.#moment = null
-    }
+    })
   }
 
   /** Gives a slot back, with how it went. Only the first time counts: dropping a settled lease is harmless. */
   release(id: LeaseId, told: Told): void {
     const returned = this.ledger.release(id)
-    if (!returned) return
-    const { seat, lease } = returned
-    const settlement = this.tally.settle(told, lease.expectedHitTokens)
-    seat.backlog.settle(id, settlement)
-    const { way, detail, blameless = false } = settlement
-    const ending = blameless ? 'lost' : settlement.ending
-    this.#vitals.record(seat, { ending, pass: lease.pass, way, detail })
-    this.serveQueue()
+    if (returned) this.#atOneMoment(() => this.#settle(id, returned, told))
   }
 
   reattach(holding: Holding): LeaseId | null {
@@ -205,6 +197,26 @@ export class Dispatcher {
     return { choice, verdicts, expectedHitTokens: hitTokens }
   }
 
+  /** Reads the clock once for all that a call does. */
+  #atOneMoment<T>(call: () => T): T {
+    const before = this.#moment
+    this.#moment ??= this.#now()
+    try {
+      return call()
+    } finally {
+      this.#moment = before
+    }
+  }
+
+  #settle(id: LeaseId, { seat, lease }: Returned, told: Told): void {
+    const settlement = this.tally.settle(told, lease.expectedHitTokens)
+    seat.backlog.settle(id, settlement)
+    const { way, detail, blameless = false } = settlement
+    const ending = blameless ? 'lost' : settlement.ending
+    this.#health.record(seat, { ending, pass: lease.pass, way, detail })
+    this.serveQueue()
+  }
+
   #grant(demand: Demand): Outcome {
     const wish = this.#wish(demand)
     const choice = this.chooser.choose(wish)
@@ -214,7 +226,7 @@ export class Dispatcher {
 
     const { request, remainingMs } = demand
     const hitTokens = expectedHitTokens(choice)
-    const pass = this.#vitals.take(seat)
+    const pass = this.#health.take(seat)
     const holder = { request, remainingMs, expectedHitTokens: hitTokens, pass }
     const lease = this.ledger.hold(seat, holder)
     seat.backlog.grant(lease, {

@@ -1,7 +1,7 @@
 import { RpcTarget } from 'cloudflare:workers'
 import type { LeaseRpc, Settlement } from './contract.ts'
 import type { Dispatcher } from './dispatcher.ts'
-import type { LeaseId } from './ledger.ts'
+import type { LeaseId } from './seat.ts'
 import { Watch } from './watch.ts'
 
 /**

@@ -1,50 +1,9 @@
 import type { InstanceConfig } from '../fleet/snapshot.ts'
-import type { Holding } from './contract.ts'
 import { Backlog } from './backlog.ts'
+import type { Holding } from './contract.ts'
 import { TokenRatio } from './moving-rate.ts'
-
-export type LeaseId = number
-
-export interface Lease {
-  readonly request: string
-  /** Unix milliseconds; after this nobody can still be using it (see {@link Ledger.sweep}). */
-  readonly expiresAt: number
-  /** Taken back after a reset, so the engine's own count at boot includes it already. */
-  readonly reattached: boolean
-  /** Tokens of its prompt that its instance was expected to have cached already; null: not expected at all. */
-  readonly expectedHitTokens: number | null
-  /** Stretch of its instance's breaker in which it was granted; undefined where nobody said. */
-  readonly pass: number | undefined
-  /** When it was granted, or taken back, Unix milliseconds. */
-  readonly at: number
-  /** Its instance has been given up; its owner is told as soon as he waits to be. */
-  dismissed: boolean
-  tell: (() => void) | null
-}
-
-/**
- * One vLLM process as the pool knows it. The map of live leases *is* the in-flight count: there is
- * no counter that could drift (L04). An instance that changes its address is another process and
- * gets another seat; the old seat drains.
- */
-export interface Seat {
-  config: InstanceConfig
-  /** It has left the fleet, or an operator wants it empty. */
-  draining: boolean
-  readonly leases: Map<LeaseId, Lease>
-  /** Number of the grant it got last. */
-  lastTurn: number
-  /** Grants since its gauges were read, and when that was: the reading does not know of these. */
-  sentSince: number
-  readAt: number
-  /**
-   * Requests the engine had when this object woke, while their owners may still re-attach; else 0.
-   * @example the engine had 5, 2 of their owners are back, 3 are new: 8 in flight, not 5
-   */
-  presumed: number
-  /** What its requests still have to do. */
-  readonly backlog: Backlog
-}
+import { Seat, type Lease, type LeaseId } from './seat.ts'
+import type { Health } from './vitals.ts'
 
 /** A lease that has just been given back. */
 export interface Returned {
@@ -66,6 +25,7 @@ const SWEEP_GRACE_MS = 30_000
 /** Who holds which slot. Pure but for the clock it is given; nothing here waits or chooses. */
 export class Ledger {
   readonly #now: () => number
+  readonly #health: Pick<Health, 'ward'>
   /** Real tokens of a prompt for each one estimated: learnt from all instances together. */
   readonly #ratio = new TokenRatio()
   readonly #seats = new Map<string, Seat>()
@@ -78,8 +38,9 @@ export class Ledger {
   #nextLease: LeaseId = 1
 
   /** @param now Unix milliseconds */
-  constructor(now: () => number) {
+  constructor(now: () => number, health: Pick<Health, 'ward'>) {
     this.#now = now
+    this.#health = health
   }
 
   /** The fleet's own, those with no slot to give included. */
@@ -198,17 +159,6 @@ export class Ledger {
     return found
   }
 
-  /**
-   * Requests that count against a seat's slots. While the engine's own count at boot stands in for
-   * owners that have not re-attached yet, whichever of the two is larger counts.
-   */
-  inFlight({ presumed, leases }: Seat): number {
-    if (presumed === 0) return leases.size
-    let reattached = 0
-    for (const lease of leases.values()) if (lease.reattached) reattached++
-    return leases.size - reattached + Math.max(reattached, presumed)
-  }
-
   #take(
     seat: Seat,
     { request, remainingMs, expectedHitTokens = null, pass }: Holder,
@@ -267,15 +217,6 @@ export class Ledger {
   }
 
   #newSeat(config: InstanceConfig): Seat {
-    return {
-      config,
-      draining: false,
-      leases: new Map(),
-      lastTurn: 0,
-      sentSince: 0,
-      readAt: -Infinity,
-      presumed: 0,
-      backlog: new Backlog(this.#now, this.#ratio),
-    }
+    return new Seat(config, new Backlog(this.#now, this.#ratio), this.#health)
   }
 }

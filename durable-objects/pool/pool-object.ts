@@ -20,8 +20,8 @@ import { Dispatcher, type Outcome } from './dispatcher.ts'
 import { explanationOf } from './explanation.ts'
 import { Keepsake } from './keepsake.ts'
 import { Lease } from './lease.ts'
-import type { Seat } from './ledger.ts'
 import { poolOfObjectName } from './name.ts'
+import type { Seat } from './seat.ts'
 import { statusOf, whyNotReady } from './stats.ts'
 import { Ticket } from './ticket.ts'
 
@@ -74,21 +74,8 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
       workingSince: (seat) => this.#dispatcher.ledger.workingSince(seat),
       onRestart: (seat) => this.#dispatcher.chooser.forget(seat.config.instance),
     })
-    const ward = (seat: Seat) => this.#fitness.ward(seat)
-    this.#dispatcher = new Dispatcher({
-      now: Date.now,
-      random: Math.random,
-      vitals: {
-        state: (seat) => (seat.draining ? 'draining' : ward(seat).stateForWork),
-        ramp: (seat) => ward(seat).ramp,
-        errorRate: (seat) => ward(seat).errorRate,
-        gauges: (seat) => ward(seat).gauges,
-        readAt: (seat) => ward(seat).readAt,
-        maxModelLen: (seat) => ward(seat).maxModelLen,
-        take: (seat) => this.#fitness.take(seat),
-        record: (seat, outcome) => void this.#fitness.record(seat, outcome),
-      },
-    })
+    const health = this.#fitness
+    this.#dispatcher = new Dispatcher({ now: Date.now, random: Math.random, health })
     this.#keepsake = new Keepsake(ctx.storage.kv, Date.now)
     const config = ctx.storage.kv.get<PoolConfig>('config')
     if (!config) return

@@ -8,7 +8,8 @@ import {
   type QueueStatus,
 } from './contract.ts'
 import type { Dispatcher } from './dispatcher.ts'
-import type { Ledger, Seat } from './ledger.ts'
+import type { Ledger } from './ledger.ts'
+import type { Seat } from './seat.ts'
 
 /** What an operator sees of a pool. */
 export function statusOf(
@@ -54,7 +55,7 @@ function instanceStatus(
     id: config.instance,
     ...wordsFor(seat, ledger, fitness),
     since: ward.since,
-    inFlight: ledger.inFlight(seat),
+    inFlight: seat.inFlight,
     slots: config.slots,
     running,
     waiting,
@@ -82,7 +83,7 @@ function wordsFor(
   const { state, reason } = fitness.ward(seat)
   if (!seat.draining) return { state, reason }
   if (!ledger.isDrained(seat)) return { state: 'draining', reason: 'no longer in the fleet' }
-  const empty = ledger.inFlight(seat) === 0
+  const empty = seat.inFlight === 0
   return { state: 'draining', reason: `drained by an operator${empty ? ', empty' : ''}` }
 }
 

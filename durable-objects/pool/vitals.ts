@@ -1,27 +1,34 @@
 import type { Candidate } from '../scheduling/types.ts'
-import type { Ending, Settlement } from './contract.ts'
-import type { Seat } from './ledger.ts'
+import type { Ending, InstanceState, Settlement } from './contract.ts'
+import type { Seat } from './seat.ts'
 
 /** How a request ended, for whoever judges instances. */
 export interface Verdict {
   readonly ending: Ending
-  /** What {@link Vitals.take} gave at its grant. */
+  /** What {@link Health.take} gave at its grant. */
   readonly pass: number | undefined
   readonly way: Settlement['way'] | undefined
   readonly detail: string | undefined
 }
 
-/** What is known of a seat's health. It is kept elsewhere: nothing of it is about slots. */
+/** What is known of one instance's health at this moment: a live view, read on every acquire. */
 export interface Vitals {
-  readonly state: (seat: Seat) => Candidate['state']
+  /** `ready` for whoever may get one more request. That it drains is not known here. */
+  readonly stateForWork: InstanceState
   /** Share of its weight in effect. */
-  readonly ramp: (seat: Seat) => number
-  readonly errorRate: (seat: Seat) => number
-  readonly gauges: (seat: Seat) => Pick<Candidate, 'running' | 'waiting' | 'kvUse'>
+  readonly ramp: number
+  readonly errorRate: number
+  readonly gauges: Pick<Candidate, 'running' | 'waiting' | 'kvUse'>
   /** When they were read, Unix milliseconds. */
-  readonly readAt: (seat: Seat) => number
-  readonly maxModelLen: (seat: Seat) => number | null
+  readonly readAt: number
+  readonly maxModelLen: number | null
+}
+
+/** Who knows how the instances are. It is kept elsewhere: nothing of it is about slots. */
+export interface Health {
+  /** Asked once for each seat. */
+  ward(seat: Seat): Vitals
   /** A request is sent there. @returns what {@link record} is to be given */
-  readonly take: (seat: Seat) => number
-  readonly record: (seat: Seat, verdict: Verdict) => void
+  take(seat: Seat): number
+  record(seat: Seat, verdict: Verdict): void
 }

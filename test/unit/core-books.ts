@@ -2,27 +2,28 @@
 import type { InstanceConfig, PolicyName } from '../../durable-objects/fleet/snapshot.ts'
 import { Dispatcher } from '../../durable-objects/pool/dispatcher.ts'
 import type { Tally } from '../../durable-objects/pool/tally.ts'
-import type { Vitals } from '../../durable-objects/pool/vitals.ts'
-import type { Ledger, Seat } from '../../durable-objects/pool/ledger.ts'
+import type { Health, Vitals } from '../../durable-objects/pool/vitals.ts'
+import type { Ledger } from '../../durable-objects/pool/ledger.ts'
+import type { Seat } from '../../durable-objects/pool/seat.ts'
 import { poolConfig } from './core-builders.ts'
+
+/** Health as a test says it: each figure by the seat, asked for whenever somebody reads it. */
+export type Said = Omit<Health, 'ward'> & {
+  readonly [figure in keyof Vitals]: (seat: Seat) => Vitals[figure]
+}
 
 export class Books {
   readonly clock = { now: 1_000_000 }
   /** Ids of instances that are not ready. */
   readonly down = new Set<string>()
   readonly dispatcher: Dispatcher
-  readonly #vitals: Partial<Vitals>
 
-  constructor(vitals: Partial<Vitals> = {}) {
-    this.#vitals = vitals
+  constructor(said: Partial<Said> = {}) {
     this.dispatcher = new Dispatcher({
       now: () => this.clock.now,
       random: () => 0.5,
-      vitals: {
-        state: (seat) => {
-          if (seat.draining) return 'draining'
-          return this.down.has(seat.config.instance) ? 'down' : 'ready'
-        },
+      health: healthOf({
+        stateForWork: ({ config }) => (this.down.has(config.instance) ? 'down' : 'ready'),
         ramp: () => 1,
         errorRate: () => 0,
         gauges: () => ({ running: null, waiting: null, kvUse: null }),
@@ -30,8 +31,8 @@ export class Books {
         readAt: () => 0,
         take: () => 1,
         record: () => undefined,
-        ...this.#vitals,
-      },
+        ...said,
+      }),
     })
   }
 
@@ -62,7 +63,7 @@ export class Books {
     return this.ledger.everySeat()
   }
   inFlight(seat: Seat): number {
-    return this.ledger.inFlight(seat)
+    return seat.inFlight
   }
   expectOwners(presumedOf: (seat: Seat) => number): void {
     this.ledger.expectOwners(presumedOf)
@@ -86,3 +87,28 @@ export class Books {
     return this.dispatcher.tally.tokens
   }
 }
+
+const healthOf = (said: Said): Health => ({
+  take: said.take,
+  record: said.record,
+  ward: (seat) => ({
+    get stateForWork() {
+      return said.stateForWork(seat)
+    },
+    get ramp() {
+      return said.ramp(seat)
+    },
+    get errorRate() {
+      return said.errorRate(seat)
+    },
+    get gauges() {
+      return said.gauges(seat)
+    },
+    get readAt() {
+      return said.readAt(seat)
+    },
+    get maxModelLen() {
+      return said.maxModelLen(seat)
+    },
+  }),
+})

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import type { Vitals } from '../../durable-objects/pool/vitals.ts'
+import type { Said } from './core-books.ts'
 import { demand } from './core-builders.ts'
 import { booksOf, granted, idOf, prefixOf, work } from './core-requests.ts'
 
@@ -52,7 +52,7 @@ describe('explain', () => {
 
 describe('the choice', () => {
   it('leaves out who is too short for the prompt and the answer asked for', () => {
-    const maxModelLen: Vitals['maxModelLen'] = ({ config }) =>
+    const maxModelLen: Said['maxModelLen'] = ({ config }) =>
       config.instance === 'a' ? 1_000 : 8_000
     const { books } = booksOf(['a', 'b'], { vitals: { maxModelLen }, named: { slots: 4 } })
     const long = { work: work({ promptTokens: 600, outputTokens: 600 }) }
@@ -66,7 +66,7 @@ describe('the choice', () => {
   })
 
   it('adds what was sent since the reading to what waits: bursts do not all go to one', () => {
-    const gauges: Vitals['gauges'] = ({ config }) => ({
+    const gauges: Said['gauges'] = ({ config }) => ({
       running: 0,
       waiting: config.instance === 'a' ? 0 : 2,
       kvUse: 0,
@@ -83,7 +83,7 @@ describe('the choice', () => {
 
   it('knows what was sent no longer once a newer reading tells of it', () => {
     let readAt = 1
-    const gauges: Vitals['gauges'] = () => ({ running: 0, waiting: 0, kvUse: 0 })
+    const gauges: Said['gauges'] = () => ({ running: 0, waiting: 0, kvUse: 0 })
     const { books } = booksOf(['a', 'b'], {
       policy: 'gpu',
       vitals: { gauges, readAt: ({ config }) => (config.instance === 'a' ? readAt : 1) },

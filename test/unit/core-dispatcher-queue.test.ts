@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import type { Vitals } from '../../durable-objects/pool/vitals.ts'
-import { Books } from './core-books.ts'
+import { Books, type Said } from './core-books.ts'
 import { demand, instance, settled } from './core-builders.ts'
 import { booksOf, granted, QUEUE, toldTo, waiting, work } from './core-requests.ts'
 
@@ -83,7 +82,7 @@ describe('the queue', () => {
   })
 
   it('is not held up by one at its head who has to wait for a longer context', async () => {
-    const maxModelLen: Vitals['maxModelLen'] = ({ config }) =>
+    const maxModelLen: Said['maxModelLen'] = ({ config }) =>
       config.instance === 'a' ? 1_000 : 10_000
     const { books } = booksOf(['a', 'b'], { vitals: { maxModelLen } })
     const onA = granted(books, { avoid: ['b'] })
@@ -142,7 +141,7 @@ it('sends back who waits where the pool serves another model by now: it would be
 
 it('lets who waits wait on while the only instance is merely suspected', async () => {
   let state: 'ready' | 'suspect' | 'down' = 'ready'
-  const books = new Books({ state: () => state })
+  const books = new Books({ stateForWork: () => state })
   books.configure([instance({ slots: 1 })])
   const { lease } = granted(books)
   const waiting = books.acquire(demand({ mayQueue: true }))

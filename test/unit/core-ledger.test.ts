@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { Ending } from '../../durable-objects/pool/contract.ts'
-import type { LeaseId } from '../../durable-objects/pool/ledger.ts'
+import type { LeaseId } from '../../durable-objects/pool/seat.ts'
 import { Books } from './core-books.ts'
 import { demand, instance } from './core-builders.ts'
 

@@ -2,9 +2,8 @@
 import type { InstanceConfig, PolicyName } from '../../durable-objects/fleet/snapshot.ts'
 import type { Demand, Work } from '../../durable-objects/pool/contract.ts'
 import type { GrantedSeat, Outcome, Place } from '../../durable-objects/pool/dispatcher.ts'
-import type { Vitals } from '../../durable-objects/pool/vitals.ts'
 import { HASH_BYTES } from '../../durable-objects/scheduling/blocks.ts'
-import { Books } from './core-books.ts'
+import { Books, type Said } from './core-books.ts'
 import { demand, instance, settled } from './core-builders.ts'
 
 export const QUEUE = { max: 8, waitMs: 10_000 }
@@ -23,7 +22,7 @@ export function booksOf(
 }
 interface Setting {
   readonly policy: PolicyName
-  readonly vitals: Partial<Vitals>
+  readonly vitals: Partial<Said>
   readonly named: Partial<InstanceConfig>
   readonly queue: { readonly max: number; readonly waitMs: number }
 }
