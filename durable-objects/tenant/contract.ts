@@ -257,15 +257,63 @@ export interface UsageRow {
   readonly cost: number
 }
 
-/** What the tenant's object keeps, whole: for a backup, and to be put back. */
+/** One line of the ledger as it is kept: by the hour, and by the day once it is old. */
+export type StoredUsage = UsageRow & { readonly day: string }
+
+/** What a line of the ledger is known by. */
+export type UsageKey = Pick<StoredUsage, 'period' | 'day' | 'key' | 'model'>
+
+/** A share of a month's budget is used up: what webhooks are told, as JSON. */
+export interface BudgetNotice {
+  readonly event: 'budget'
+  readonly tenant: string
+  /** Null: the tenant's own budget. */
+  readonly key: string | null
+  readonly percent: number
+  /** In `currency`, like `budget`. */
+  readonly spent: number
+  readonly budget: number
+  /** ISO 4217; null where the fleet names none. */
+  readonly currency: string | null
+  /** `2026-11`, in the fleet's time zone. */
+  readonly month: string
+  /** Unix milliseconds. */
+  readonly at: number
+}
+
+/** A notice to one webhook: each share of a month's budget is told once. */
+export interface StoredNotice {
+  readonly notice: BudgetNotice
+  /** Name of the secret that holds the webhook's URL. */
+  readonly urlSecret: string
+  /** When it is tried next, Unix milliseconds; null once it was taken, or given up. */
+  readonly due: number | null
+}
+
+/** What the tenant's object keeps: for a backup, and to be put back. */
 export interface TenantRecord {
   readonly id: string
   readonly created: number
   readonly profile: Profile
   readonly keys: readonly (KeyEntry & { readonly hash: string })[]
-  /** By the hour. */
-  readonly usage: readonly (UsageRow & { readonly day: string })[]
+  /** Its ledger, or the first lines of it. Not in what `record` gives: `usagePage` does. */
+  readonly usage?: readonly StoredUsage[]
+  readonly notices?: readonly StoredNotice[]
 }
+
+export interface UsagePage {
+  readonly usage: readonly StoredUsage[]
+  /** Where the next page begins; null on the last. */
+  readonly next: UsageKey | null
+}
+
+export type UsageRestored =
+  /** Kept; with the last lines the tenant is there. */
+  | { readonly kind: 'taken' }
+  /** There is a tenant already, to which nothing is added. */
+  | { readonly kind: 'exists' }
+  /** No restore is under way: it was never begun, or forgotten. */
+  | { readonly kind: 'not-begun' }
 
 export interface TenantRpc {
   /** Creates the tenant; null when it exists already. */
@@ -295,10 +343,23 @@ export interface TenantRpc {
   revokeKey(id: string, options?: { readonly endRunning?: boolean }): Promise<KeyEntry | null>
 
   usage(query: UsageQuery): Promise<readonly UsageRow[] | null>
-  /** For a backup; null when there is no such tenant. */
+  /** All but the ledger, for a backup; null when there is no such tenant. */
   record(): Promise<TenantRecord | null>
-  /** Puts a backup back; false when the tenant exists already. */
-  restore(record: TenantRecord): Promise<boolean>
+  /** The ledger in its own order, for a backup; `limit` lines, at most 10,000. */
+  usagePage(query: {
+    readonly after: UsageKey | null
+    readonly limit: number
+  }): Promise<UsagePage | null>
+  /**
+   * Puts a backup back; false when the tenant exists already. `more`: lines of its ledger follow, and there
+   * is no such tenant before the last of them. Until then it may be begun again, and is forgotten after a day.
+   */
+  restore(record: TenantRecord, options?: { readonly more?: boolean }): Promise<boolean>
+  /** The lines that follow; what is told twice adds nothing. */
+  restoreUsage(
+    lines: readonly StoredUsage[],
+    options: { readonly last: boolean },
+  ): Promise<UsageRestored>
 }
 
 /** Name of the one object that lists all tenants. */

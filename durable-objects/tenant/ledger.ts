@@ -1,5 +1,5 @@
 import type { Booking, LedgerEntry, Spent } from './booking.ts'
-import type { UsageQuery, UsageRow } from './contract.ts'
+import type { StoredUsage, UsageKey, UsagePage, UsageQuery, UsageRow } from './contract.ts'
 
 const HOUR_MS = 3_600_000
 const DAY_MS = 24 * HOUR_MS
@@ -7,14 +7,18 @@ const DAY_MS = 24 * HOUR_MS
 const REMEMBER_MS = 2 * HOUR_MS
 const PRUNE_EVERY_MS = 60_000
 
-/** A line of a backup. */
-export type StoredUsage = UsageRow & { readonly day: string }
+/** Most lines of one page: what one call may carry is 32 MiB. */
+const PAGE = 10_000
+/** How far apart the hours of one day may lie where a fleet changes its time zone, in milliseconds. */
+const DAY_SPREAD_MS = 3 * DAY_MS
 
 export type SettledId = Pick<Booking, 'request' | 'admittedAt'>
 
 const COLUMNS = 'requests, errors, limited, prompt, cached, completion, estimated, cost'.split(', ')
 const SUMS = COLUMNS.map((name) => `SUM(${name}) AS ${name}`).join(', ')
-const ADDED = COLUMNS.map((name) => `${name} = ${name} + excluded.${name}`).join(', ')
+const ONE_LINE = 'ON CONFLICT (hour, day, key, model) DO UPDATE SET'
+const ADDED = `${ONE_LINE} ${COLUMNS.map((name) => `${name} = ${name} + excluded.${name}`).join(', ')}`
+const REPLACED = `${ONE_LINE} ${COLUMNS.map((name) => `${name} = excluded.${name}`).join(', ')}`
 
 type Counts = {
   key: string
@@ -28,6 +32,8 @@ type Counts = {
   estimated: number
   cost: number
 }
+
+type Line = Counts & { hour: number; day: string }
 
 /**
  * What a tenant has used, in SQLite: a line for each hour, day, key and model. The day stands beside the
@@ -81,18 +87,7 @@ export class Ledger {
 
   /** Adds to a line, which is made where there is none. */
   add(entry: LedgerEntry): void {
-    const line = [hourOf(entry.at), entry.day, entry.key, entry.model]
-    const { requests, errors, limited, promptTokens, cachedTokens, completionTokens } = entry
-    const counts = [requests, errors, limited, promptTokens, cachedTokens, completionTokens]
-    this.#sql.exec(
-      `INSERT INTO usage (hour, day, key, model, ${COLUMNS.join(', ')})
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-       ON CONFLICT (hour, day, key, model) DO UPDATE SET ${ADDED}`,
-      ...line,
-      ...counts,
-      entry.estimatedTokens,
-      entry.cost,
-    )
+    this.#write(entry, ADDED)
   }
 
   /** The lines of a time, by key and model, in the order of time. */
@@ -140,19 +135,93 @@ export class Ledger {
     return { ...sums, costByKey }
   }
 
-  /** All of it, for a backup. */
-  all(): StoredUsage[] {
-    return this.#sql
-      .exec<Counts & { hour: number; day: string }>(
-        'SELECT * FROM usage ORDER BY hour, day, key, model',
+  /** The lines in their own order, for a backup: those that follow `after`, at most `limit`. */
+  page({ after, limit }: { readonly after: UsageKey | null; readonly limit: number }): UsagePage {
+    const size = Math.max(1, Math.min(PAGE, Math.trunc(limit) || PAGE))
+    const from = after
+      ? [Date.parse(after.period), after.day, after.key, after.model]
+      : [-Infinity, '', '', '']
+    const lines = this.#sql
+      .exec<Line>(
+        `SELECT * FROM usage WHERE (hour, day, key, model) > (?, ?, ?, ?)
+         ORDER BY hour, day, key, model LIMIT ?`,
+        ...from,
+        size + 1,
       )
       .toArray()
-      .map(({ hour, day, ...counts }) => ({ period: hourName(hour), day, ...usageOf(counts) }))
+      .map(storedOf)
+    const usage = lines.slice(0, size)
+    return { usage, next: lines.length > size ? (usage.at(-1) ?? null) : null }
   }
 
-  /** Puts lines of a backup back. */
+  /** Puts lines of a backup back, in place of those that are there. */
   restore(lines: readonly StoredUsage[]): void {
-    for (const { period, ...line } of lines) this.add({ at: Date.parse(period), ...line })
+    for (const { period, ...line } of lines) {
+      this.#write({ at: Date.parse(period), ...line }, REPLACED)
+    }
+  }
+
+  /**
+   * The first hours with lines, Unix milliseconds.
+   * @param before without it, and what comes after
+   */
+  hours({
+    from,
+    before,
+    most,
+  }: {
+    readonly from: number
+    readonly before: number
+    readonly most: number
+  }): number[] {
+    return this.#sql
+      .exec<{ hour: number }>(
+        'SELECT DISTINCT hour FROM usage WHERE hour >= ? AND hour < ? ORDER BY hour LIMIT ?',
+        from,
+        before,
+        most,
+      )
+      .toArray()
+      .map(({ hour }) => hour)
+  }
+
+  /** Adds an hour's lines to those of the first hour that their day has lines of. */
+  fold(hour: number): void {
+    const days = this.#sql
+      .exec<{ day: string; first: number }>(
+        `SELECT day, MIN(hour) AS first FROM usage WHERE hour > ? AND hour <= ?
+           AND day IN (SELECT day FROM usage WHERE hour = ?) GROUP BY day`,
+        hour - DAY_SPREAD_MS,
+        hour,
+        hour,
+      )
+      .toArray()
+    for (const { day, first } of days) {
+      if (first === hour) continue
+      this.#sql.exec(
+        `INSERT INTO usage (hour, day, key, model, ${COLUMNS.join(', ')})
+         SELECT ?, day, key, model, ${COLUMNS.join(', ')} FROM usage WHERE hour = ? AND day = ?
+         ${ADDED}`,
+        first,
+        hour,
+        day,
+      )
+      this.#sql.exec('DELETE FROM usage WHERE hour = ? AND day = ?', hour, day)
+    }
+  }
+
+  #write(entry: LedgerEntry, orElse: string): void {
+    const line = [hourOf(entry.at), entry.day, entry.key, entry.model]
+    const { requests, errors, limited, promptTokens, cachedTokens, completionTokens } = entry
+    const counts = [requests, errors, limited, promptTokens, cachedTokens, completionTokens]
+    this.#sql.exec(
+      `INSERT INTO usage (hour, day, key, model, ${COLUMNS.join(', ')})
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ${orElse}`,
+      ...line,
+      ...counts,
+      entry.estimatedTokens,
+      entry.cost,
+    )
   }
 }
 
@@ -160,6 +229,12 @@ const hourOf = (at: number): number => Math.floor(at / HOUR_MS) * HOUR_MS
 
 /** `2026-11-23T14:00Z` */
 const hourName = (hour: number): string => `${new Date(hour).toISOString().slice(0, 16)}Z`
+
+const storedOf = ({ hour, day, ...counts }: Line): StoredUsage => ({
+  period: hourName(hour),
+  day,
+  ...usageOf(counts),
+})
 
 const usageOf = (row: Counts): Omit<UsageRow, 'period'> => ({
   key: row.key,

@@ -15,10 +15,14 @@ import type {
   Profile,
   Resumed,
   Running,
+  StoredUsage,
   TenantEntry,
   TenantRecord,
   TenantRpc,
+  UsageKey,
+  UsagePage,
   UsageQuery,
+  UsageRestored,
   UsageRow,
 } from './contract.ts'
 import { Listing } from './listing.ts'
@@ -45,7 +49,7 @@ export class Tenant extends DurableObject<TenantEnv> implements TenantRpc {
 
   constructor(ctx: DurableObjectState, env: TenantEnv) {
     super(ctx, env)
-    this.#store = new TenantStore(ctx.storage)
+    this.#store = new TenantStore(ctx.storage, Date.now)
     this.#listing = new Listing({
       kv: ctx.storage.kv,
       directory: () => env.DIRECTORY.getByName(DIRECTORY_NAME) as DirectoryRpc,
@@ -53,9 +57,11 @@ export class Tenant extends DurableObject<TenantEnv> implements TenantRpc {
       now: Date.now,
     })
     this.#open()
-    if (!this.#books || !this.#listing.unknown) return
-    this.#listing.owe(this.#books.account.id)
-    ctx.waitUntil(this.#setAlarm())
+    if (!this.#books) return
+    if (this.#listing.unknown) {
+      this.#listing.owe(this.#books.account.id)
+      ctx.waitUntil(this.#setAlarm())
+    } else if (this.#store.retention.due !== null) ctx.waitUntil(this.#setAlarmIfNone())
   }
 
   async create(
@@ -63,20 +69,28 @@ export class Tenant extends DurableObject<TenantEnv> implements TenantRpc {
     profile: Profile = NO_PLAN,
   ): Promise<{ readonly id: string; readonly created: number } | null> {
     const created = Date.now()
-    const record = { id, created, profile, keys: [], usage: [] }
+    const record = { id, created, profile, keys: [] }
     return (await this.restore(record)) ? { id, created } : null
   }
 
-  async restore(record: TenantRecord): Promise<boolean> {
+  async restore(
+    record: TenantRecord,
+    { more = false }: { readonly more?: boolean } = {},
+  ): Promise<boolean> {
     if (this.#books) return false
-    const { id } = record
-    this.#store.atOnce(() => {
-      this.#store.create(record)
-      this.#listing.owe(id)
-    })
-    this.#open()
-    await this.#tellDirectory()
+    this.#store.begin(record)
+    await this.#restored({ whole: !more })
     return true
+  }
+
+  async restoreUsage(
+    lines: readonly StoredUsage[],
+    { last }: { readonly last: boolean },
+  ): Promise<UsageRestored> {
+    if (this.#books) return { kind: 'exists' }
+    if (!this.#store.goOn(lines)) return { kind: 'not-begun' }
+    await this.#restored({ whole: last })
+    return { kind: 'taken' }
   }
 
   async show(): Promise<TenantEntry | null> {
@@ -178,7 +192,18 @@ export class Tenant extends DurableObject<TenantEnv> implements TenantRpc {
     const { account } = this.#books
     const { id, profile } = account
     const { created } = account.entry()
-    return { id, created, profile, keys: account.keys(), usage: this.#store.ledger.all() }
+    return { id, created, profile, keys: account.keys(), notices: this.#store.outbox.all() }
+  }
+
+  async usagePage(query: {
+    readonly after: UsageKey | null
+    readonly limit: number
+  }): Promise<UsagePage | null> {
+    if (!this.#books) return null
+    this.#books.keep()
+    const page = this.#store.ledger.page(query)
+    if (page.next) this.#store.retention.hold()
+    return page
   }
 
   override async alarm(): Promise<void> {
@@ -187,6 +212,7 @@ export class Tenant extends DurableObject<TenantEnv> implements TenantRpc {
       const deps = { fetch: fetch.bind(globalThis), secretOf: secretsOf(this.env) }
       await this.#store.outbox.deliver(Date.now, deps)
     }
+    this.#tidy()
     await this.#setAlarm()
   }
 
@@ -199,6 +225,18 @@ export class Tenant extends DurableObject<TenantEnv> implements TenantRpc {
       after: (ms, call) => void setTimeout(call, ms),
       onNotice: () => this.ctx.waitUntil(this.#setAlarm()),
     })
+  }
+
+  /** What is booked sets none: the lines of a tenant that is used grow old in a later life of its object. */
+  async #setAlarmIfNone(): Promise<void> {
+    if ((await this.ctx.storage.getAlarm()) === null) await this.#setAlarm()
+  }
+
+  /** Lines of old, or a restore that nobody went on with. */
+  #tidy(): void {
+    const { retention, unfinishedUntil } = this.#store
+    if (this.#books) this.#store.atOnce(() => retention.turn())
+    else if ((unfinishedUntil ?? Infinity) <= Date.now()) this.#store.clear()
   }
 
   /** This tenant's line in the directory. */
@@ -235,6 +273,14 @@ export class Tenant extends DurableObject<TenantEnv> implements TenantRpc {
     return true
   }
 
+  /** Before the whole is there, so is nobody: no request may be let in by half a ledger. */
+  async #restored({ whole }: { readonly whole: boolean }): Promise<void> {
+    if (!whole) return this.#setAlarm()
+    this.#store.atOnce(() => this.#listing.owe(this.#store.complete()))
+    this.#open()
+    return this.#tellDirectory()
+  }
+
   /** Waited for, so that who made a change finds it in the list; but not when it is out of reach. */
   async #tellDirectory(): Promise<void> {
     if (this.#listing.due === null) return
@@ -244,12 +290,13 @@ export class Tenant extends DurableObject<TenantEnv> implements TenantRpc {
   }
 
   /**
-   * For what is still to be told: a line in the directory, a webhook. Once nothing is, of a tenant that was
-   * removed nothing is left.
+   * For what is still to be told (a line in the directory, a webhook) or tidied up. Once nothing is, of a
+   * tenant that was removed nothing is left.
    */
   async #setAlarm(): Promise<void> {
-    const due = [this.#listing.due, this.#books ? this.#store.outbox.nextDue : null]
-    const next = Math.min(...due.map((at) => at ?? Infinity))
+    const { outbox, retention, unfinishedUntil } = this.#store
+    const own = this.#books ? [outbox.nextDue, retention.due] : [unfinishedUntil]
+    const next = Math.min(...[this.#listing.due, ...own].map((at) => at ?? Infinity))
     if (next < Infinity) await this.ctx.storage.setAlarm(Math.max(next, Date.now()))
     else if (this.#books) await this.ctx.storage.deleteAlarm()
     else await this.ctx.storage.deleteAll()

@@ -1,7 +1,8 @@
 import type { Plan, Terms } from '../fleet/snapshot.ts'
 import type { AccountState, Checkpoint, StoredKey } from './account.ts'
-import type { KeyLimits, Profile, TenantRecord } from './contract.ts'
+import type { KeyLimits, Profile, StoredUsage, TenantRecord } from './contract.ts'
 import { Ledger } from './ledger.ts'
+import { Retention } from './retention.ts'
 import { Outbox } from './webhooks.ts'
 
 export const NO_PLAN: Profile = { plan: null, overrides: {}, budget: null, suspended: null }
@@ -25,6 +26,19 @@ type KeyRow = {
   limits: string | null
 }
 
+/** How long a restore that nobody goes on with is kept, in milliseconds. */
+const UNFINISHED_MS = 24 * 3_600_000
+
+/** A tenant that is being put back, and is not there before all of it is. */
+interface Restoring {
+  readonly id: string
+  /** Unix milliseconds. */
+  readonly until: number
+}
+
+/** All values but the one that the directory is owed. */
+const VALUES = 'id created profile terms plan checkpoint retention restoring'.split(' ')
+
 /** What this release added to the keys' table of the one before, which goes on writing without them. */
 const ADDED_TO_KEYS = { expires: 'INTEGER', limits: 'TEXT' }
 
@@ -32,11 +46,16 @@ const ADDED_TO_KEYS = { expires: 'INTEGER', limits: 'TEXT' }
 export class TenantStore {
   readonly ledger: Ledger
   readonly outbox: Outbox
+  readonly retention: Retention
   readonly #storage: DurableObjectStorage
+  readonly #now: () => number
 
-  constructor(storage: DurableObjectStorage) {
+  /** @param now Unix milliseconds */
+  constructor(storage: DurableObjectStorage, now: () => number) {
     this.#storage = storage
+    this.#now = now
     this.ledger = new Ledger(storage.sql)
+    this.retention = new Retention({ kv: storage.kv, ledger: this.ledger, now })
     this.outbox = new Outbox(storage.sql)
   }
 
@@ -60,16 +79,39 @@ export class TenantStore {
     }
   }
 
-  /** Makes a tenant, with all that a backup knows of it. */
-  create({ id, created, profile, keys, usage }: TenantRecord): void {
+  /** Puts a tenant back that is not there before it is complete. What was begun before is dropped. */
+  begin({ id, created, profile, keys, usage = [], notices = [] }: TenantRecord): void {
     this.atOnce(() => {
-      this.#storage.kv.put('id', id)
-      this.#storage.kv.put('created', created)
       this.#prepare()
+      this.clear()
+      this.#prepare()
+      this.#storage.kv.put('created', created)
       this.putProfile(profile)
       for (const key of keys) this.putKey({ expires: null, limits: NO_KEY_LIMITS, ...key })
-      this.ledger.restore(usage)
+      this.outbox.restore(notices)
+      this.#continue(id, usage)
     })
+  }
+
+  /** Adds lines to the ledger of the tenant that is being put back. False: there is none. */
+  goOn(lines: readonly StoredUsage[]): boolean {
+    const restoring = this.#restoring
+    if (restoring) this.atOnce(() => this.#continue(restoring.id, lines))
+    return restoring !== null
+  }
+
+  /** All of it was put back: the tenant is there. */
+  complete(): string {
+    const restoring = this.#restoring
+    if (!restoring) throw new Error('nothing is being put back')
+    this.#put('id', restoring.id)
+    this.#put('restoring', null)
+    return restoring.id
+  }
+
+  /** When what was begun is to be forgotten, Unix milliseconds; null when nothing was. */
+  get unfinishedUntil(): number | null {
+    return this.#restoring?.until ?? null
   }
 
   /** Forgets the tenant, but for what its directory is owed. */
@@ -78,7 +120,7 @@ export class TenantStore {
     this.atOnce(() => {
       for (const table of ['keys', 'usage', 'settled']) sql.exec(`DELETE FROM ${table}`)
       this.outbox.clear()
-      for (const key of ['id', 'created', 'profile', 'terms', 'plan', 'checkpoint']) kv.delete(key)
+      for (const key of VALUES) kv.delete(key)
     })
   }
 
@@ -112,6 +154,15 @@ export class TenantStore {
       expires,
       JSON.stringify(limits),
     )
+  }
+
+  get #restoring(): Restoring | null {
+    return this.#storage.kv.get<Restoring>('restoring') ?? null
+  }
+
+  #continue(id: string, lines: readonly StoredUsage[]): void {
+    this.ledger.restore(lines)
+    this.#put('restoring', { id, until: this.#now() + UNFINISHED_MS } satisfies Restoring)
   }
 
   #prepare(): void {

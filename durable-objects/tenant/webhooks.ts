@@ -1,28 +1,11 @@
 import type { SecretOf } from '../fleet/target.ts'
+import type { BudgetNotice, StoredNotice } from './contract.ts'
 
 /** How often a webhook is tried again, and the wait before the first time, in milliseconds; then it doubles. */
 const RETRIES = 6
 const FIRST_WAIT_MS = 30_000
 /** How long a receiver may take, in milliseconds. */
 const ANSWER_MS = 10_000
-
-/** A share of a month's budget is used up: what is posted, as JSON. */
-export interface BudgetNotice {
-  readonly event: 'budget'
-  readonly tenant: string
-  /** Null: the tenant's own budget. */
-  readonly key: string | null
-  readonly percent: number
-  /** In `currency`, like `budget`. */
-  readonly spent: number
-  readonly budget: number
-  /** ISO 4217; null where the fleet names none. */
-  readonly currency: string | null
-  /** `2026-11`, in the fleet's time zone. */
-  readonly month: string
-  /** Unix milliseconds. */
-  readonly at: number
-}
 
 export interface PostDeps {
   readonly fetch: typeof fetch
@@ -106,6 +89,29 @@ export class Outbox {
   /** Takes a notice for delivery now, unless this threshold has been told this month. */
   put(notice: BudgetNotice, urlSecret: string): void {
     this.#sql.exec('DELETE FROM notices WHERE month < ? AND due IS NULL', notice.month)
+    this.#insert({ notice, urlSecret, due: notice.at })
+  }
+
+  /** All of them, for a backup. */
+  all(): StoredNotice[] {
+    return this.#sql
+      .exec<Row & { due: number | null }>(
+        'SELECT * FROM notices ORDER BY month, key, percent, url_secret',
+      )
+      .toArray()
+      .map(({ body, url_secret: urlSecret, due }) => ({
+        notice: JSON.parse(body) as BudgetNotice,
+        urlSecret,
+        due,
+      }))
+  }
+
+  /** Puts those of a backup back; what was on its way is tried as if for the first time. */
+  restore(notices: readonly StoredNotice[]): void {
+    for (const notice of notices) this.#insert(notice)
+  }
+
+  #insert({ notice, urlSecret, due }: StoredNotice): void {
     this.#sql.exec(
       `INSERT OR IGNORE INTO notices (month, key, percent, url_secret, body, attempts, due)
        VALUES (?, ?, ?, ?, ?, 0, ?)`,
@@ -114,7 +120,7 @@ export class Outbox {
       notice.percent,
       urlSecret,
       JSON.stringify(notice),
-      notice.at,
+      due,
     )
   }
 

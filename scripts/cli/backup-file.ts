@@ -2,7 +2,7 @@
 import { createReadStream } from 'node:fs'
 import { createInterface } from 'node:readline'
 import type { VersionFile } from '../../durable-objects/fleet/contract.ts'
-import type { TenantRecord } from '../../durable-objects/tenant/contract.ts'
+import type { StoredUsage, TenantRecord } from '../../durable-objects/tenant/contract.ts'
 import { EXIT, Failure } from './failure.ts'
 
 export const BACKUP = { kind: 'penstock-backup', format: 1 } as const
@@ -14,11 +14,27 @@ export interface Counts {
   readonly usage: number
 }
 
+/** A tenant with the first lines of its ledger; `more`: a {@link UsageLine} follows, but for other tenants' between. */
+export interface TenantLine {
+  readonly kind: 'tenant'
+  readonly record: TenantRecord
+  readonly more?: boolean
+}
+
+/** The next lines of a tenant's ledger. */
+export interface UsageLine {
+  readonly kind: 'usage'
+  readonly tenant: string
+  readonly usage: readonly StoredUsage[]
+  readonly more: boolean
+}
+
 export type BackupLine =
   /** The first line; `at` in Unix milliseconds. */
   | { readonly kind: (typeof BACKUP)['kind']; readonly format: number; readonly at: number }
   | (VersionFile & { readonly kind: 'fleet' })
-  | { readonly kind: 'tenant'; readonly record: TenantRecord }
+  | TenantLine
+  | UsageLine
   /** The last line: a file without it was cut short. */
   | { readonly kind: 'end'; readonly counts: Counts }
 
@@ -49,6 +65,7 @@ const KINDS: ReadonlySet<unknown> = new Set<BackupLine['kind']>([
   'penstock-backup',
   'fleet',
   'tenant',
+  'usage',
   'end',
 ])
 
@@ -60,6 +77,12 @@ function lineIn(text: string): BackupLine | null {
     return null
   }
 }
+
+/** How much of what is counted a line holds. */
+export const countsOf = (line: TenantLine | UsageLine): Omit<Counts, 'versions'> =>
+  line.kind === 'usage'
+    ? { tenants: 0, keys: 0, usage: line.usage.length }
+    : { tenants: 1, keys: line.record.keys.length, usage: line.record.usage?.length ?? 0 }
 
 /** What a whole backup holds: when it was made, how much, and the fleet versions themselves. */
 export interface Contents {
@@ -76,6 +99,8 @@ export interface Contents {
 export async function contentsOf(file: string): Promise<Contents> {
   const versions: VersionFile[] = []
   const found = { versions: 0, tenants: 0, keys: 0, usage: 0 }
+  /** Tenants whose ledger goes on. */
+  const open = new Set<string>()
   let at = 0
   let end: Counts | null = null
   for await (const line of backupLines(file)) {
@@ -91,15 +116,28 @@ export async function contentsOf(file: string): Promise<Contents> {
         break
       }
       case 'tenant':
-        found.tenants++
-        found.keys += line.record.keys.length
-        found.usage += line.record.usage.length
+      case 'usage': {
+        const id = line.kind === 'tenant' ? line.record.id : line.tenant
+        if (line.kind === 'usage' && !open.has(id)) throw notWhole(file)
+        if (line.more) open.add(id)
+        else open.delete(id)
+        const { tenants, keys, usage } = countsOf(line)
+        found.tenants += tenants
+        found.keys += keys
+        found.usage += usage
         break
+      }
       case 'end':
         end = line.counts
     }
   }
-  const isWhole = end && Object.entries(found).every(([name, n]) => end[name as keyof Counts] === n)
+  const isWhole =
+    end &&
+    open.size === 0 &&
+    Object.entries(found).every(([name, n]) => end[name as keyof Counts] === n)
   if (end && isWhole) return { at, counts: end, versions }
-  throw new Failure(EXIT.invalid, `${file} is not whole: it was cut short, or lines are missing`)
+  throw notWhole(file)
 }
+
+const notWhole = (file: string): Failure =>
+  new Failure(EXIT.invalid, `${file} is not whole: it was cut short, or lines are missing`)

@@ -2,10 +2,15 @@
 import { closeSync, existsSync, openSync, renameSync, rmSync, writeSync } from 'node:fs'
 import type { Command } from 'commander'
 import type { VersionEntry, VersionFile } from '../../durable-objects/fleet/contract.ts'
-import type { DirectoryEntry, TenantRecord } from '../../durable-objects/tenant/contract.ts'
+import type {
+  DirectoryEntry,
+  StoredUsage,
+  TenantRecord,
+} from '../../durable-objects/tenant/contract.ts'
 import { callAdmin } from './admin-api.ts'
 import { eachAtOnce } from './at-once.ts'
-import { BACKUP, type BackupLine, type Counts } from './backup-file.ts'
+import { BACKUP, countsOf } from './backup-file.ts'
+import type { BackupLine, Counts, TenantLine, UsageLine } from './backup-file.ts'
 import { EXIT, Failure } from './failure.ts'
 import { networked } from './fleet.ts'
 import type { Networked } from './fleet.ts'
@@ -15,6 +20,8 @@ import { addRestoreCommand } from './restore.ts'
 
 /** Tenants that are read at once. */
 const AT_ONCE = 8
+/** Lines of a ledger that are read at once. */
+const LINES = 2_000
 
 async function backup({ url, json, out }: Networked & { readonly out: string }): Promise<void> {
   if (existsSync(out)) throw new Failure(EXIT.conflict, `${out} is there already; name a new file`)
@@ -57,12 +64,13 @@ async function writeAll(
   }
   for await (const page of pagesOf<Page>(url, ['tenants'], {})) {
     await eachAtOnce(page.tenants, AT_ONCE, async ({ id }) => {
-      const record = await recordOf(url, id)
-      if (!record) return
-      write({ kind: 'tenant', record })
-      counts.tenants++
-      counts.keys += record.keys.length
-      counts.usage += record.usage.length
+      for await (const line of linesOf(url, id)) {
+        write(line)
+        const { usage, keys, tenants } = countsOf(line)
+        counts.tenants += tenants
+        counts.keys += keys
+        counts.usage += usage
+      }
     })
   }
   write({ kind: 'end', counts })
@@ -73,10 +81,34 @@ interface Page {
   readonly next: string | null
 }
 
-/** Null: it was deleted meanwhile. */
-async function recordOf(url: string | undefined, id: string): Promise<TenantRecord | null> {
+interface LedgerPage {
+  readonly usage: readonly StoredUsage[]
+  readonly next: string | null
+}
+
+/** A tenant's lines: none when it was deleted meanwhile, and no more from when it is. */
+async function* linesOf(
+  url: string | undefined,
+  tenant: string,
+): AsyncGenerator<TenantLine | UsageLine> {
+  const path = ['tenants', tenant, 'record']
+  const query = { limit: LINES }
+  const first = await unlessDeleted(callAdmin<TenantRecord & LedgerPage>(url, path, { query }))
+  if (!first) return
+  const { next, ...record } = first
+  yield { kind: 'tenant', record, more: next !== null }
+  for (let after = next; after !== null;) {
+    const call = { query: { ...query, after } }
+    const page = await unlessDeleted(callAdmin<LedgerPage>(url, [...path, 'usage'], call))
+    const usage = page?.usage ?? []
+    after = page?.next ?? null
+    yield { kind: 'usage', tenant, usage, more: after !== null }
+  }
+}
+
+async function unlessDeleted<T>(answer: Promise<T>): Promise<T | null> {
   try {
-    return await callAdmin<TenantRecord>(url, ['tenants', id, 'record'])
+    return await answer
   } catch (cause) {
     if (cause instanceof Failure && cause.details.code === 'tenant_not_found') return null
     throw cause

@@ -1,19 +1,17 @@
 import process from 'node:process'
 import type { Command } from 'commander'
 import type { PoolTook, VersionEntry, VersionFile } from '../../durable-objects/fleet/contract.ts'
-import type { DirectoryEntry, TenantRecord } from '../../durable-objects/tenant/contract.ts'
+import type { DirectoryEntry } from '../../durable-objects/tenant/contract.ts'
 import { callAdmin } from './admin-api.ts'
-import { eachAtOnce } from './at-once.ts'
-import { backupLines, contentsOf } from './backup-file.ts'
+import { contentsOf } from './backup-file.ts'
 import { confirm } from './confirm.ts'
 import { timeOf } from './display.ts'
 import { EXIT, Failure } from './failure.ts'
 import { networked } from './fleet.ts'
 import type { Networked } from './fleet.ts'
 import { complain, paint, print, printJson } from './output.ts'
+import { restoreTenants } from './restore-tenants.ts'
 
-/** Tenants that are written at once. */
-const AT_ONCE = 8
 /** One call carries all versions; older ones that no longer fit are left out, and named. */
 const MAX_VERSIONS_BYTES = 28 * 1024 * 1024
 
@@ -74,38 +72,6 @@ async function restoreFleet(url: string | undefined, all: readonly VersionFile[]
     { method: 'POST', body: { versions } },
   )
   return { version: answer.version, left: answer.pools.filter(({ taken }) => !taken) }
-}
-
-interface Failed {
-  readonly id: string
-  readonly message: string
-  readonly code: string | null
-  readonly exit: Failure['exit']
-}
-
-/** One that fails holds nobody up. */
-async function restoreTenants(url: string | undefined, file: string) {
-  const done = { tenants: 0, keys: 0, usage: 0, exists: [] as string[], failed: [] as Failed[] }
-  await eachAtOnce(recordsIn(file), AT_ONCE, async (record) => {
-    const { id, keys, usage } = record
-    try {
-      await callAdmin(url, ['tenants', id, 'record'], { method: 'PUT', body: record })
-      done.tenants++
-      done.keys += keys.length
-      done.usage += usage.length
-    } catch (cause) {
-      if (!(cause instanceof Failure)) throw cause
-      const { exit, message } = cause
-      const { code = null } = cause.details
-      if (code === 'tenant_exists') done.exists.push(id)
-      else done.failed.push({ id, message, code, exit })
-    }
-  })
-  return done
-}
-
-async function* recordsIn(file: string): AsyncGenerator<TenantRecord> {
-  for await (const line of backupLines(file)) if (line.kind === 'tenant') yield line.record
 }
 
 export function addRestoreCommand(program: Command): void {

@@ -35,7 +35,14 @@ interface Seen {
 }
 /** What the router was asked, and what it answers next. */
 let seen: Seen[] = []
-let next: { status: number; body: unknown; type?: string } = { status: 200, body: {} }
+interface Answer {
+  readonly status: number
+  readonly body: unknown
+  readonly type?: string
+}
+let next: Answer = { status: 200, body: {} }
+/** The fleet that it has, for `GET /admin/fleet`; null: whatever is next. */
+let fleet: Answer | null = null
 
 async function routerAnswers(asked: IncomingMessage, answer: ServerResponse): Promise<void> {
   seen.push({
@@ -43,7 +50,8 @@ async function routerAnswers(asked: IncomingMessage, answer: ServerResponse): Pr
     headers: asked.headers,
     body: await text(asked),
   })
-  const { status, body, type = 'application/json' } = next
+  const isFleet = fleet !== null && asked.method === 'GET' && asked.url === '/admin/fleet'
+  const { status, body, type = 'application/json' } = isFleet ? (fleet ?? next) : next
   answer.writeHead(status, { 'content-type': type, location: '/login' })
   answer.end(typeof body === 'string' ? body : JSON.stringify(body))
 }
@@ -64,6 +72,7 @@ afterAll(() => {
 beforeEach(() => {
   seen = []
   next = { status: 200, body: {} }
+  fleet = null
 })
 
 interface Ran {
@@ -152,25 +161,54 @@ it('penstock kit nginx prints the nginx.conf of one site', async () => {
 
 describe('penstock apply', () => {
   const taken = { version: 4, changed: true, pools: [{ pool: 'a', taken: true, version: 4 }] }
+  const yaml = readFileSync(EXAMPLE, 'utf8')
+  const there = (text: string): Answer => ({
+    status: 200,
+    body: { version: 3, at: 0, models: 4, pools: 5, by: 'ann', message: null, yaml: text },
+  })
+  /** What was sent beside the question for the current version. */
+  const sent = () => seen.filter(({ line }) => line !== 'GET /admin/fleet')
 
-  it('sends the file as it is written', async () => {
+  beforeEach(() => {
+    fleet = there(yaml.replace('port: 8003, slots: 32', 'port: 8003, slots: 16'))
     next = { status: 200, body: taken }
-    const { exit, out } = await online('apply', EXAMPLE, '--yes', '--if-match', '3')
-    expect([exit, out]).toEqual([0, 'applied as version 4\n'])
-    expect(seen).toMatchObject([
+  })
+
+  it('says what changes, and sends the file as it is written for the version that it compared', async () => {
+    const { exit, out } = await online('apply', EXAMPLE, '--message', '更多 slots')
+    expect([exit, out]).toEqual([0, 'instance internlm-1: slots 16 → 32\napplied as version 4\n'])
+    expect(sent()).toMatchObject([
       {
-        line: 'PUT /admin/fleet',
+        line: `PUT /admin/fleet?message=${encodeURIComponent('更多').concat('+slots')}`,
         headers: { authorization: 'Bearer op', 'if-match': '3' },
-        body: readFileSync(EXAMPLE, 'utf8'),
+        body: yaml,
       },
     ])
   })
 
-  it('sends no condition with --yes alone, and the answer as JSON', async () => {
-    next = { status: 200, body: taken }
-    const { exit, out } = await online('apply', EXAMPLE, '--yes', '--json')
-    expect([exit, JSON.parse(out)]).toEqual([0, taken])
-    expect(seen[0]?.headers).not.toHaveProperty('if-match')
+  it('prints the answer and the differences as JSON', async () => {
+    const { exit, out } = await online('apply', EXAMPLE, '--json', '--if-match', '2')
+    expect([exit, JSON.parse(out)]).toEqual([
+      0,
+      {
+        ...taken,
+        differences: [
+          {
+            kind: 'changed',
+            path: 'pools.internlm-7b-chat.instances.internlm-1.slots',
+            sentence: 'instance internlm-1: slots 16 → 32',
+          },
+        ],
+      },
+    ])
+    expect(sent()[0]?.headers['if-match']).toBe('2')
+  })
+
+  it('makes the first version only where there is none', async () => {
+    fleet = { status: 404, body: { error: { message: 'none yet', code: 'fleet_not_found' } } }
+    const { exit, out } = await online('apply', EXAMPLE)
+    expect([exit, out]).toEqual([0, expect.stringContaining('model qwen added: stable 95 % in')])
+    expect(sent()[0]?.headers['if-match']).toBe('0')
   })
 
   it('asks nobody and sends nothing when the file has mistakes', async () => {
@@ -179,10 +217,30 @@ describe('penstock apply', () => {
     expect(err).toContain(`broken.yaml:${EVERY_LINE}:12 `)
   })
 
-  it('does nothing without --yes when there is nobody to ask', async () => {
+  describe('when a model would lose its last instance', () => {
+    beforeEach(() => {
+      fleet = there(yaml.replace('port: 8003', 'port: 9003'))
+    })
+
+    it('does nothing without --yes when there is nobody to ask', async () => {
+      const { exit, err } = await online('apply', EXAMPLE)
+      expect([exit, sent()]).toEqual([1, []])
+      expect(err).toContain('model internlm loses its last instance (internlm-1)')
+      expect(err).toContain('--yes')
+    })
+
+    it('does it with --yes', async () => {
+      expect(await online('apply', EXAMPLE, '--yes')).toMatchObject({ exit: 0, err: '' })
+      expect(sent()).toHaveLength(1)
+    })
+  })
+
+  it('wants --yes where it cannot tell what changes', async () => {
+    fleet = there('oddity: 1')
     const { exit, err } = await online('apply', EXAMPLE)
-    expect([exit, seen]).toEqual([1, []])
-    expect(err).toContain('--yes')
+    expect([exit, sent()]).toEqual([1, []])
+    expect(err).toContain('version 3 was written for another release')
+    expect(await online('apply', EXAMPLE, '--yes')).toMatchObject({ exit: 0 })
   })
 
   it('shows what only the router could know to be wrong', async () => {
@@ -206,18 +264,42 @@ describe('penstock apply', () => {
 
   it('exits 3 when another version is current', async () => {
     next = { status: 412, body: { error: { message: 'version 5 is current', code: 'conflict' } } }
-    expect(await online('apply', EXAMPLE, '--yes', '--if-match', '3')).toEqual({
+    expect(await online('apply', EXAMPLE, '--if-match', '3')).toMatchObject({
       exit: 3,
-      out: '',
       err: 'error: version 5 is current\n',
     })
   })
 
   it('exits 4 and names the pools that have not taken it', async () => {
     const late = { pool: 'b', taken: false, version: null, error: 'out of reach' }
-    next = { status: 200, body: { ...taken, pools: [...taken.pools, late] } }
-    const { exit, err } = await online('apply', EXAMPLE, '--yes')
-    expect([exit, err]).toEqual([4, 'pool b has not taken it: out of reach\n'])
+    const behind = { pool: 'c', taken: false, version: 3 }
+    next = { status: 200, body: { ...taken, pools: [...taken.pools, late, behind] } }
+    const { exit, err } = await online('apply', EXAMPLE)
+    expect([exit, err]).toEqual([
+      4,
+      'pool b has not taken it: out of reach\npool c has not taken it: it runs version 3\n',
+    ])
+  })
+})
+
+describe('penstock check, told of a router', () => {
+  it('shows what that knows to be wrong', async () => {
+    const line = lineOf('node_key:')
+    const message = 'secret NODE_KEY_A is not set: wrangler secret put NODE_KEY_A'
+    const problem = { path: 'sites.shanghai-a.node_key', line, column: 15, message }
+    next = { status: 200, body: { ok: false, problems: [problem] } }
+    const env = { PENSTOCK_ADMIN_TOKEN: 'op' }
+    const { exit, err } = await penstock(['check', EXAMPLE, '--url', url], env)
+    expect([exit, err]).toEqual([
+      1,
+      `${EXAMPLE}:${line}:15 sites.shanghai-a.node_key ${message}\nerror: 1 mistake in ${EXAMPLE}, says the router\n`,
+    ])
+    expect(seen).toMatchObject([{ line: 'POST /admin/fleet/check' }])
+  })
+
+  it('asks nobody for the environment alone', async () => {
+    expect(await online('check', EXAMPLE)).toMatchObject({ exit: 0 })
+    expect(seen).toEqual([])
   })
 })
 
@@ -285,9 +367,12 @@ describe('tenants and keys', () => {
 })
 
 it('penstock history and status print a table', async () => {
-  next = { status: 200, body: { versions: [{ version: 12, at: 0, models: 4, pools: 5 }] } }
+  const row = { version: 12, at: 0, models: 4, pools: 5, by: 'ann', message: 'more slots' }
+  next = { status: 200, body: { versions: [row, { ...row, version: 1, by: null, message: null }] } }
   expect((await online('history')).out).toBe(
-    'version  at                    models  pools\n12       1970-01-01T00:00:00Z  4       5\n',
+    `version  at                    by   models  pools  why
+12       1970-01-01T00:00:00Z  ann  4       5      more slots
+1        1970-01-01T00:00:00Z  -    4       5\n`,
   )
   const instance = {
     id: 'i-1',
@@ -299,8 +384,13 @@ it('penstock history and status print a table', async () => {
     running: 2,
     waiting: null,
   }
-  next = { status: 200, body: { pools: [{ pool: 'p', instances: [instance] }] } }
-  const { out } = await online('status')
+  const pools = [
+    { pool: 'p', fleet: 12, instances: [instance] },
+    { pool: 'q', fleet: 11, instances: [] },
+  ]
+  next = { status: 200, body: { pools, unreachable: ['r'] } }
+  const { out, err } = await online('status')
+  expect(err).toBe('pool r cannot be reached\npool q runs version 11, not 12\n')
   expect(out).toMatch(/^p +i-1 +ready +3\/32 +2 +- +1970-01-01T00:00:00Z +answers$/m)
   expect(seen.map(({ line }) => line)).toEqual(['GET /admin/fleet/versions', 'GET /admin/pools'])
 })
@@ -372,6 +462,8 @@ describe.concurrent('what cannot be understood', () => {
     [['apply', 'x', '--if-match', 'latest'], /give a version number/],
     [['key', 'create'], /missing required argument 'tenant'/],
     [['check', 'a', 'b'], /too many arguments/],
+    [['rollback', 'latest'], /give a version number/],
+    [['drain', 'p'], /missing required argument 'instance'/],
     [[], /Usage: penstock/],
   ])('%j exits 1 with a reason', async (args, message) => {
     const { exit, err } = await penstock(args)

@@ -214,6 +214,36 @@ describe('a backup', () => {
     await expect(written(lines)).rejects.toThrow(message)
   })
 
+  const usage = (tenant: string, more: boolean, count = 1) => ({
+    kind: 'usage',
+    tenant,
+    usage: Array.from({ length: count }, () => ({})),
+    more,
+  })
+  const first = { kind: 'tenant', record, more: true }
+  const other = { kind: 'tenant', record: { ...record, id: 'other' } }
+  const ends = (tenants: number, lines: number) => ({
+    kind: 'end',
+    counts: { versions: 0, tenants, keys: tenants, usage: lines },
+  })
+
+  it('may have a ledger in many lines, other tenants between them', async () => {
+    const end = ends(2, 8)
+    const lines = [head, first, usage('acme', true, 3), other, usage('acme', false), end]
+    expect((await written(lines)).counts).toEqual(end.counts)
+  })
+
+  it.each([
+    ['lacks the end of a ledger', [head, first, usage('acme', true), ends(1, 3)]],
+    ['has a ledger of nobody', [head, usage('acme', false, 2), first, ends(1, 4)]],
+    [
+      'goes on with a ledger that has ended',
+      [head, first, usage('acme', false), usage('acme', false), ends(1, 4)],
+    ],
+  ])('that %s is refused', async (_, lines) => {
+    await expect(written(lines)).rejects.toThrow('lines are missing')
+  })
+
   it('whose last line is broken off is refused', async () => {
     await written(whole)
     const text = whole.map((line) => JSON.stringify(line)).join('\n')

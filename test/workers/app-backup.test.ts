@@ -87,3 +87,40 @@ it('nothing that is there is overwritten, and only what can be read is put back'
   expect((await post('/fleet/restore', { versions: [last, old] })).status).toBe(201)
   expect(await get('/fleet/versions/1')).toMatchObject({ yaml: 'pools: 7' })
 })
+
+it('a long ledger goes page by page, both ways, and what is cut off is nobody yet', async () => {
+  await filled()
+  const record = await get<TenantRecord>('/tenants/acme/record')
+  const [line] = record.usage ?? []
+  const usage = ['a', 'b&c', 'd', 'e', 'f'].map((model) => ({ ...line!, model }))
+  const long = { ...record, id: 'long', usage: usage.slice(0, 2) }
+  const begun = await put('/tenants/long/record?more=true', long)
+  expect([begun.status, await begun.json()]).toEqual([202, { id: 'long', keys: 1, usage: 2 }])
+  expect((await operate('GET', '/tenants/long')).status).toBe(404)
+  const more = { usage: usage.slice(2, 4) }
+  expect((await put('/tenants/long/record/usage?more=true', more)).status).toBe(202)
+  const last = await put('/tenants/long/record/usage', { usage: usage.slice(4) })
+  expect([last.status, await last.json()]).toEqual([201, { id: 'long', usage: 1 }])
+
+  const read: unknown[] = []
+  let next: string | null = null
+  for (
+    let path = 'record?limit=2';
+    ;
+    path = `record/usage?limit=2&after=${encodeURIComponent(next)}`
+  ) {
+    const page = await get<{ usage: unknown[]; next: string | null }>(`/tenants/long/${path}`)
+    read.push(...page.usage)
+    next = page.next
+    if (next === null) break
+  }
+  expect(read).toEqual(usage)
+
+  expect(await code(await put('/tenants/long/record/usage', more))).toBe('tenant_exists')
+  expect(await code(await put('/tenants/none/record/usage', more))).toBe('tenant_not_found')
+  for (const after of ['x', '[1]', '["2026-11-23T99:00Z","2026-11-23","k","m"]']) {
+    const asked = await operate('GET', `/tenants/long/record/usage?after=${after}`)
+    expect([asked.status, await code(asked)]).toEqual([400, 'invalid_value'])
+  }
+  expect((await operate('GET', '/tenants/none/record/usage')).status).toBe(404)
+})

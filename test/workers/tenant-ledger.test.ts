@@ -1,19 +1,8 @@
 import { runInDurableObject } from 'cloudflare:test'
 import { describe, expect, it } from 'vitest'
 import { Ledger } from '../../durable-objects/tenant/ledger.ts'
-import {
-  admit,
-  admitted,
-  bill,
-  claim,
-  keyLimits,
-  keyOf,
-  plan,
-  tenantWith,
-  terms,
-  usage,
-} from './tenancy.ts'
-import { tenant, tenantStub } from './world.ts'
+import { admit, admitted, bill, claim, keyOf, plan, tenantWith, terms, usage } from './tenancy.ts'
+import { tenantStub } from './world.ts'
 
 /** A ledger of its own, in an object that is no tenant. */
 const inLedger = <T>(name: string, run: (ledger: Ledger, sql: SqlStorage) => T): Promise<T> =>
@@ -188,36 +177,5 @@ describe('what a tenant has used', () => {
     await admit('refused', key, { claim: claim() }, one)
     await admit('refused', key, { claim: claim() }, one)
     expect(await usage('refused')).toMatchObject([{ requests: 1, limited: 2 }])
-  })
-})
-
-describe('a backup', () => {
-  it('put back after a removal is the tenant as it was', async () => {
-    const budget = { monthly: 9, stop: false }
-    const key = await tenantWith('backup', { budget, overrides: { class: 'batch' } })
-    await keyOf('backup', {
-      name: 'ci',
-      expires: 9_000_000_000_000,
-      limits: keyLimits({ rpm: 3, models: ['m*'], addresses: ['10.0.0.0/8'] }),
-    })
-    const { reservation } = await admitted('backup', key)
-    await reservation.settle(bill())
-    const record = await tenant('backup').record()
-    const entry = await tenant('backup').show()
-    if (!record) throw new Error('no record')
-    expect(record).toMatchObject({ id: 'backup', profile: { plan: 'pro', budget } })
-    expect(record.keys).toHaveLength(2)
-    expect(record.usage).toHaveLength(1)
-    expect(await tenant('backup').restore(record), 'it is there').toBe(false)
-
-    await tenant('backup').remove()
-    // As it comes back out of a file.
-    const file = JSON.parse(JSON.stringify(record)) as typeof record
-    expect(await tenant('backup').restore(file)).toBe(true)
-    expect(await tenant('backup').record()).toEqual(record)
-    expect(await admit('backup', key)).toMatchObject({ kind: 'admitted' })
-    const again = await tenant('backup').show()
-    expect(again?.tokensThisMonth).toBe(entry?.tokensThisMonth)
-    expect(again?.costThisMonth).toBe(entry?.costThisMonth)
   })
 })
