@@ -5,7 +5,7 @@
  */
 import worker from '../worker/index.ts'
 
-export { Directory, Fleet, Pool, Tenant } from '../worker/index.ts'
+export { Directory, Fleet, Operators, Pool, Tenant } from '../worker/index.ts'
 
 const FAR_MS = 10
 const far = () => new Promise((resolve) => setTimeout(resolve, FAR_MS))

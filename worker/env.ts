@@ -1,5 +1,10 @@
 import { FLEET_NAME, type FleetRpc } from '../durable-objects/fleet/contract.ts'
 import type { PoolRoute } from '../durable-objects/fleet/snapshot.ts'
+import {
+  OPERATORS_NAME,
+  type Operator,
+  type OperatorsRpc,
+} from '../durable-objects/operators/contract.ts'
 import { poolObjectName } from '../durable-objects/pool/name.ts'
 import type { PoolRpc } from '../durable-objects/pool/contract.ts'
 import {
@@ -10,11 +15,18 @@ import {
 import type { Receipt } from './receipt.ts'
 
 /** What `wrangler.toml` binds, and what it may: a local run has no platform around it. */
-export interface Bindings extends Omit<Env, 'BAD_KEYS' | 'USAGE'> {
+export interface Bindings extends Omit<
+  Env,
+  'BAD_KEYS' | 'USAGE' | 'ACCESS_TEAM_DOMAIN' | 'ACCESS_AUD'
+> {
   /** Still valid for keys that were made with it. */
   readonly KEY_SIGNING_SECRET_PREVIOUS?: string
   readonly BAD_KEYS?: RateLimit
   readonly USAGE?: AnalyticsEngineDataset
+  /** `acme.cloudflareaccess.com`: whose word for who an operator is, is taken. */
+  readonly ACCESS_TEAM_DOMAIN?: string
+  /** The AUD tag of the Access application in front of this router; several with commas between. */
+  readonly ACCESS_AUD?: string
 }
 
 /** Hono's view of one request: the Worker's bindings, and what the middlewares put beside it. */
@@ -22,6 +34,10 @@ export interface AppEnv {
   Bindings: Bindings
   Variables: {
     readonly receipt: Receipt
+    /** Who calls the operators' API; put there before any of its routes. */
+    operator?: Operator
+    /** Whom Cloudflare Access vouches for, but who has no role here. */
+    stranger?: string
   }
 }
 
@@ -38,6 +54,10 @@ export const tenantObject = (env: Bindings, tenant: string): TenantRpc =>
 /** The list of all tenants. */
 export const directoryObject = (env: Bindings): DirectoryRpc =>
   env.DIRECTORY.getByName(DIRECTORY_NAME)
+
+/** Who may call the operators' API, and who did what. */
+export const operatorsObject = (env: Bindings): OperatorsRpc =>
+  env.OPERATORS.getByName(OPERATORS_NAME)
 
 /** A pool's object, near the pool's site. */
 export const poolObject = (

@@ -3,7 +3,7 @@ import type { AppEnv } from '../env.ts'
 import { exposition, type Metric, type Sample } from './exposition.ts'
 import { fleetNow, statusOf } from './pools.ts'
 import { metricsOf } from './pool-metrics.ts'
-import { operator } from './routes.ts'
+import { operator } from './operator.ts'
 
 /** What every pool decides and sees, for Prometheus. Operators only. */
 export const metrics = new Hono<AppEnv>()

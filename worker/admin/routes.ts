@@ -1,34 +1,30 @@
 import { Hono } from 'hono'
-import { createMiddleware } from 'hono/factory'
-import { sameText } from '../../durable-objects/tenant/keys.ts'
 import type { AppEnv } from '../env.ts'
-import { Refusal } from '../refusal.ts'
+import { audited, auditRoutes } from './audit.ts'
 import { fleetRestoreRoutes, recordRoutes } from './backup.ts'
 import { explainRoutes } from './explain.ts'
 import { fleetRoutes } from './fleet.ts'
 import { keyRoutes } from './keys.ts'
+import { operator } from './operator.ts'
+import { peopleRoutes } from './people.ts'
 import { poolRoutes } from './pools.ts'
 import { tenantRoutes } from './tenants.ts'
+import { tokenRoutes } from './tokens.ts'
 import { tenantUsageRoutes, usageRoutes } from './usage.ts'
 
-/** Operators only: `Authorization: Bearer` with the `ADMIN_TOKEN` secret. */
-export const operator = createMiddleware<AppEnv>(async (c, next) => {
-  const token = /^Bearer +(\S+) *$/i.exec(c.req.header('authorization') ?? '')?.[1]
-  if (token === undefined || !sameText(token, c.env.ADMIN_TOKEN)) {
-    throw new Refusal('invalid_api_key', 'The operator token is missing or wrong.')
-  }
-  await next()
-})
-
-/** The operators' API: fleet versions, pools, tenants, keys and usage. */
+/** The operators' API: fleet versions, pools, tenants, keys and usage; who may call it, and who did. */
 export const admin = new Hono<AppEnv>()
+admin.use(audited)
 admin.use(operator)
+admin.route('/audit', auditRoutes)
 admin.route('/explain', explainRoutes)
 admin.route('/fleet', fleetRoutes)
 admin.route('/fleet', fleetRestoreRoutes)
+admin.route('/operators', peopleRoutes)
 admin.route('/pools', poolRoutes)
 admin.route('/tenants', tenantRoutes)
 admin.route('/tenants', keyRoutes)
 admin.route('/tenants', tenantUsageRoutes)
 admin.route('/tenants', recordRoutes)
+admin.route('/tokens', tokenRoutes)
 admin.route('/usage', usageRoutes)
