@@ -1,10 +1,12 @@
 import type { Context } from 'hono'
 import { completeSnapshot } from '../durable-objects/fleet/complete.ts'
+import { noTerms } from '../durable-objects/fleet/terms.ts'
 import type { JwtIssuer, Snapshot } from '../durable-objects/fleet/snapshot.ts'
 import { fleetObject, tenantObject, type AppEnv } from './env.ts'
 import { admit, type Admittance, type Applicant } from './ingress/admit.ts'
 import { Keyring, type Identity } from './ingress/authenticate.ts'
 import { Tokens } from './ingress/jwt.ts'
+import { countBadKey as countFrom } from './ingress/bad-keys.ts'
 import { locate } from './ingress/locate.ts'
 import { Standings } from './ingress/standing.ts'
 import { Refusal, type RefusalCode } from './refusal.ts'
@@ -68,11 +70,11 @@ export async function identify(c: Ctx, { jwt = null }: Snapshot): Promise<Identi
 }
 
 /** Who asks, as the tenant's object is asked about him. */
-export function applicantOf(c: Ctx, { terms }: Snapshot, identity: Identity): Applicant {
+export function applicantOf(c: Ctx, { version, terms }: Snapshot, identity: Identity): Applicant {
   return {
     tenant: () => tenantObject(c.env, identity.tenant),
     identity,
-    terms: terms ?? null,
+    terms: terms ?? noTerms(version),
     address: addressOf(c),
     standings,
     onBadKey: () => countBadKey(c),
@@ -84,26 +86,27 @@ export function applicantOf(c: Ctx, { terms }: Snapshot, identity: Identity): Ap
  * @throws Refusal
  */
 export async function checkKey(c: Ctx, snapshot: Snapshot): Promise<Admittance> {
-  return admit(applicantOf(c, snapshot, await identify(c, snapshot)), null)
+  return mayKnow(c, applicantOf(c, snapshot, await identify(c, snapshot)))
+}
+
+/** As {@link checkKey}, of one who is known. What is left of his limits is told, whatever the answer is. */
+export async function mayKnow(c: Ctx, applicant: Applicant): Promise<Admittance> {
+  const admittance = await admit(applicant, null)
+  if (admittance.allowances) c.get('receipt').allowances = admittance.allowances
+  return admittance
 }
 
 const isSet = (secret: string | undefined): secret is string =>
   secret !== undefined && secret !== ''
 
-const addressOf = (c: Ctx): string => c.req.raw.headers.get('cf-connecting-ip') ?? ''
+/** The client's, '' where it is not known. */
+export const addressOf = (c: Ctx): string => c.req.raw.headers.get('cf-connecting-ip') ?? ''
 
 /**
- * Bad keys are counted by address, where the platform has a counter for it.
+ * Counts a bad key, or a bad token of an operator's, by its address.
  * @throws Refusal `rate_limit_exceeded`
  */
-async function countBadKey(c: Ctx): Promise<void> {
-  const key = addressOf(c)
-  const counted = key === '' ? undefined : await c.env.BAD_KEYS?.limit({ key })
-  if (counted?.success !== false) return
-  throw new Refusal('rate_limit_exceeded', 'Too many bad keys from your address. Wait a minute.', {
-    headers: { 'retry-after': '60' },
-  })
-}
+export const countBadKey = (c: Ctx): Promise<void> => countFrom(c.env.BAD_KEYS, addressOf(c))
 
 export const notFound = (c: Ctx): Refusal =>
   new Refusal('not_found', `There is nothing at ${c.req.method} ${new URL(c.req.url).pathname}.`)

@@ -34,6 +34,9 @@ const REFUSALS = {
   fleet_not_found: [404, 'invalid_request_error'],
   pool_not_found: [404, 'invalid_request_error'],
   instance_not_found: [404, 'invalid_request_error'],
+  forbidden: [403, 'permission_error'],
+  token_not_found: [404, 'invalid_request_error'],
+  operator_not_found: [404, 'invalid_request_error'],
 } as const
 
 export type RefusalCode = keyof typeof REFUSALS

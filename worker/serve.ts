@@ -3,8 +3,16 @@ import { allowsModel } from '../durable-objects/tenant/model-globs.ts'
 import { forwardDeps, reservationFor } from './forward-deps.ts'
 import { respond } from './forward/respond.ts'
 import { upstreamCall } from './forward/upstream.ts'
-import { applicantOf, entrance, identify, sourceOf, withNews, type Ctx } from './entrance.ts'
-import { admit, modelNotAllowed, type Applicant } from './ingress/admit.ts'
+import {
+  applicantOf,
+  entrance,
+  identify,
+  mayKnow,
+  sourceOf,
+  withNews,
+  type Ctx,
+} from './entrance.ts'
+import { modelNotAllowed, type Applicant } from './ingress/admit.ts'
 import { readCall, tooLarge, type Call } from './ingress/call.ts'
 import type { Endpoint } from './ingress/endpoints.ts'
 import { FORM_COPIES, HeldBodies } from './ingress/held-bodies.ts'
@@ -111,7 +119,7 @@ async function steps(
     return await respond(order, deps)
   } catch (error) {
     if (error instanceof Refusal && CHECKED_BEFORE_ADMISSION.has(error.code))
-      await mayKnow(applicantOf(c, snapshot, identity), model)
+      await checkKnown(c, applicantOf(c, snapshot, identity), model)
     throw error
   } finally {
     release()
@@ -142,8 +150,8 @@ const CHECKED_BEFORE_ADMISSION: ReadonlySet<RefusalCode> = new Set([
  * A key that is not valid any more, or may not use the model, learns nothing else about its request.
  * @throws Refusal
  */
-async function mayKnow(applicant: Applicant, model: ModelRoute | null): Promise<void> {
-  const { standing } = await admit(applicant, null)
+async function checkKnown(c: Ctx, applicant: Applicant, model: ModelRoute | null): Promise<void> {
+  const { standing } = await mayKnow(c, applicant)
   if (!model || !standing || allowsModel(standing.models, model.name)) return
   throw modelNotAllowed()
 }

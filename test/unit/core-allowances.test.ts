@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { PoolNews } from '../../worker/forward/pool-news.ts'
 import { allowanceHeaders, durationOf } from '../../worker/ingress/allowance-headers.ts'
+import { countBadKey } from '../../worker/ingress/bad-keys.ts'
 import { Standings } from '../../worker/ingress/standing.ts'
 
 describe('what is left of a tenant\u2019s limits', () => {
@@ -63,6 +64,19 @@ describe('what is known of a tenant', () => {
   const WHO = { tenant: 'acme', keyId: 'k', keyHash: 'h' }
   const STANDING = { plan: null, class: 'standard', models: ['*'] } as const
 
+  it('has one who is at a limit asked about first, until he may have room again', () => {
+    let now = 0
+    const standings = new Standings(() => now)
+    standings.press(WHO, 7_000)
+    now = 6_999
+    expect([standings.isPressed(WHO), standings.isPressed({ ...WHO, keyId: 'other' })]).toEqual([
+      true,
+      false,
+    ])
+    now = 7_000
+    expect(standings.isPressed(WHO)).toBe(false)
+  })
+
   it('is believed for thirty seconds, a refusal for five', () => {
     let now = 0
     const standings = new Standings(() => now)
@@ -75,5 +89,31 @@ describe('what is known of a tenant', () => {
     expect(standings.of(WHO)).toBe(STANDING)
     now = 30_000
     expect(standings.of(WHO)).toBeUndefined()
+  })
+})
+
+describe('the address a bad key is counted by', () => {
+  it.each([
+    ['203.0.113.9', '203.0.113.9'],
+    ['2001:db8:1:2:3:4:5:6', '2001:db8:1:2'],
+    ['2001:db8::1', '2001:db8:0:0'],
+  ])('of %s is %s', async (address, key) => {
+    const counted: string[] = []
+    const limit = async (of: { readonly key: string }) => {
+      counted.push(of.key)
+      return { success: true }
+    }
+    await countBadKey({ limit }, address)
+    expect(counted).toEqual([key])
+  })
+
+  it('is told to stop, unless the counter itself fails', async () => {
+    const full = { limit: async () => ({ success: false }) }
+    await expect(countBadKey(full, '203.0.113.9')).rejects.toMatchObject({
+      code: 'rate_limit_exceeded',
+    })
+    const broken = { limit: () => Promise.reject(new Error('no such namespace')) }
+    await expect(countBadKey(broken, '203.0.113.9')).resolves.toBeUndefined()
+    await expect(countBadKey(full, ''), 'nobody is counted as everybody').resolves.toBeUndefined()
   })
 })

@@ -68,6 +68,15 @@ describe('the estimate of a prompt (L30)', () => {
   })
 })
 
+it('takes an ideograph for more of a token than a letter, in short texts and in long ones', () => {
+  const content = (text: string) => promptEstimate({ messages: [{ role: 'user', content: text }] })
+  const words = content('abcd'.repeat(1_000))
+  const signs = content('水轮机组'.repeat(1_000))
+  expect(signs / words).toBeCloseTo(2.5, 1)
+  const mixed = content('abcd水轮机组'.repeat(1_000))
+  expect(mixed / (words + signs)).toBeCloseTo(1, 1)
+})
+
 describe('pictures and sound in a prompt (L38)', () => {
   const MEDIA = { image: 1_000, audioSecond: 10 }
   const tokensOf = (...content: readonly unknown[]): number =>

@@ -1,6 +1,7 @@
 import { describe, expect, it, vi } from 'vitest'
 import { ENDPOINTS } from '../../worker/ingress/endpoints.ts'
 import { ERROR_400, ERROR_500, hangs, json, refuses, stream } from './core-answers.ts'
+import { Refusal } from '../../worker/refusal.ts'
 import { ask, refusalOf } from './core-ask.ts'
 import { ANSWER, chunk, eventStream, sse } from './core-builders.ts'
 
@@ -37,6 +38,16 @@ describe("what a request comes to on its tenant's account", () => {
   it('names the model that answered, which a fallback may have made another one', async () => {
     const bill = await billOf({ instances: { a: refuses }, fallback: { internlm: { b: WHOLE } } })
     expect(bill).toMatchObject({ ending: 'done', model: 'internlm' })
+  })
+
+  it("is not decided by a fallback's no, which nobody hears", async () => {
+    const { answer, bills, over } = ask({
+      instances: { a: refuses },
+      fallback: { internlm: { b: json(ERROR_400, 400) }, baichuan: { c: WHOLE } },
+    })
+    await (await answer).text()
+    await over()
+    expect(bills).toMatchObject([{ ending: 'done', model: 'baichuan', promptTokens: 15 }])
   })
 
   it('is nothing where nobody could answer', async () => {
@@ -103,6 +114,18 @@ describe("what a request asks of its tenant's allowance", () => {
     expect(demands).toHaveLength(1)
   })
 
+  it('leads to no fallback that the plan, or the key, does not have', async () => {
+    const { answer, urls, receipt } = ask({
+      instances: { a: refuses },
+      fallback: { deepseek: { b: WHOLE }, internlm: { c: WHOLE } },
+      allows: (model) => model !== 'deepseek',
+    })
+    await (await answer).text()
+    expect(urls.map((url) => new URL(url).host)).not.toContain('b')
+    expect(receipt.model).toBe('internlm')
+    expect(receipt.reason).toContain('deepseek: model_not_allowed')
+  })
+
   it("goes to the pool in the tenant's class", async () => {
     const { answer, demands } = ask({ instances: { a: WHOLE }, class: 'batch' })
     await (await answer).text()
@@ -110,15 +133,17 @@ describe("what a request asks of its tenant's allowance", () => {
   })
 })
 
-describe('a key that is revoked at once', () => {
+const SUSPENDED = new Refusal('tenant_suspended', 'Suspended.')
+
+describe('a tenant who is suspended at once', () => {
   it('ends a request that has no content yet as if it had never been let in', async () => {
     vi.useFakeTimers()
     try {
       const { answer, revocations, bills, released, over } = ask({ instances: { a: hangs } })
       const refusal = refusalOf(answer)
       await vi.advanceTimersByTimeAsync(1_100)
-      revocations[0]?.()
-      expect((await refusal).code).toBe('invalid_api_key')
+      revocations[0]?.(SUSPENDED)
+      expect(await refusal).toBe(SUSPENDED)
       await over()
       expect(bills[0]).toMatchObject({ ending: 'client-left' })
       expect(released, 'no instance is to blame').toMatchObject([{ ending: 'client-left' }])
@@ -142,8 +167,10 @@ describe('a key that is revoked at once', () => {
     upstream.enqueue(new TextEncoder().encode(sse(chunk({ content: 'Hel' }))))
     const text = (await answer).text()
     await vi.waitFor(() => expect(revocations.length).toBeGreaterThan(0), 5_000)
-    revocations[0]?.()
-    expect(await text).toMatch(/"code":"invalid_api_key"/)
+    revocations[0]?.(SUSPENDED)
+    expect(await text).toMatch(
+      /"message":"Suspended. The answer above is incomplete.".*"code":"tenant_suspended"/,
+    )
     await over()
   })
 })

@@ -33,6 +33,9 @@ const TABLE: Readonly<Record<RefusalCode, readonly [status: number, type: string
   fleet_not_found: [404, 'invalid_request_error'],
   instance_not_found: [404, 'invalid_request_error'],
   pool_not_found: [404, 'invalid_request_error'],
+  forbidden: [403, 'permission_error'],
+  token_not_found: [404, 'invalid_request_error'],
+  operator_not_found: [404, 'invalid_request_error'],
 }
 
 describe('a refusal', () => {

@@ -104,6 +104,7 @@ async function relaying({
     witness,
     tenant: tenant ?? writable,
     tenantLeft: () => state.left,
+    withdrawn: () => null,
     abortUpstream,
     watchdog,
     onUpstreamEnd,
@@ -510,6 +511,7 @@ async function openAndRelay(
     witness,
     tenant: writable,
     tenantLeft: () => false,
+    withdrawn: () => null,
     abortUpstream: () => undefined,
     watchdog,
     onUpstreamEnd: (how) => {

@@ -133,7 +133,11 @@ describe('asking the tenant', () => {
     const refusal = await admit(world.applicant, CLAIM).catch((error: unknown) => error)
     expect(refusal).toBeInstanceOf(Refusal)
     const response = (refusal as Refusal).toResponse()
-    expect(await response.json()).toMatchObject({ error: { code, message: 'Five a minute.' } })
+    // Whose model an alias is, is not told to one who may not use it.
+    const told = code === 'model_not_allowed' ? /^Your plan does not/ : /^Five a minute/
+    expect(await response.json()).toMatchObject({
+      error: { code, message: expect.stringMatching(told) },
+    })
     const { 'content-type': _, ...sent } = Object.fromEntries(response.headers)
     expect(sent).toEqual({
       ...headers,
@@ -142,6 +146,15 @@ describe('asking the tenant', () => {
       'x-ratelimit-reset-requests': '7s',
     })
     expect((refusal as Refusal).final, 'no fallback is asked').toBe(true)
+  })
+
+  it('has one who is at a limit asked about first for as long as he was told to wait', async () => {
+    const code = 'rate_limit_exceeded'
+    const world = tenantSaying({ kind: 'refused', code, retryAfterS: 7 })
+    world.standings.note(world.identity, STANDING)
+    expect(world.reservationOf().warm).toBe(true)
+    await admit(world.applicant, CLAIM).catch(() => undefined)
+    expect(world.reservationOf().warm, 'or he would take slots with what is refused').toBe(false)
   })
 
   it('asks nobody about a key that was refused a moment ago, and has each try counted', async () => {
@@ -222,6 +235,18 @@ describe('a reservation', () => {
     expect(world.settledBy).toEqual([])
   })
 
+  it('is settled though no data point is taken', async () => {
+    const made = admittedWorld()
+    made.metered.push = () => {
+      throw new Error('too many data points')
+    }
+    const reservation = made.reservationOf()
+    await reservation.reserve(() => CLAIM)
+    reservation.settle(BILL)
+    await made.over()
+    expect(made.settledBy).toHaveLength(1)
+  })
+
   it('is booked by its id with the successor of an object that was reset (L30)', async () => {
     const made = admittedWorld()
     const reservation = made.reservationOf()
@@ -232,15 +257,18 @@ describe('a reservation', () => {
     expect(made.settledBy).toEqual([{ by: 'id', bill: BILL }])
   })
 
-  it('tells a request that runs of a key that was revoked', async () => {
+  it('tells a request that runs that its tenant was suspended', async () => {
     const made = admittedWorld()
-    const onRevoked = vi.fn<() => void>()
+    const onRevoked = vi.fn<(why: Refusal) => void>()
     const reservation = made.reservationOf()
     await reservation.reserve(() => CLAIM)
     reservation.watch(onRevoked)
+    const code = 'tenant_suspended'
+    made.applicant.tenant().admit = async () => ({ kind: 'refused', code, message: 'Unpaid.' })
     made.word.resolve()
     await settled()
     expect(onRevoked).toHaveBeenCalledTimes(1)
+    expect(onRevoked.mock.calls[0]?.[0], 'and why').toMatchObject({ code, message: 'Unpaid.' })
   })
 
   it.each([{ gone: true }, { gone: false }])(
@@ -248,7 +276,7 @@ describe('a reservation', () => {
     async ({ gone }) => {
       const made = admittedWorld()
       made.state.gone = gone
-      const onRevoked = vi.fn<() => void>()
+      const onRevoked = vi.fn<(why: Refusal) => void>()
       const reservation = made.reservationOf()
       await reservation.reserve(() => CLAIM)
       reservation.watch(onRevoked)

@@ -32,7 +32,7 @@ function dialling(deeds: Readonly<Record<string, Deed>>) {
     },
     route: { pool: { timeouts: { firstByteMs: 5_000 } } },
     secretOf: () => 'node-secret',
-    settle: (ending: Ending) => void settlements.push([instance, ending]),
+    release: (ending: Ending) => void settlements.push([instance, ending]),
   })
   const fetch = async (url: string, init: RequestInit): Promise<Response> => {
     called.push({ url, headers: init.headers as Record<string, string> })

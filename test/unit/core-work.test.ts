@@ -6,6 +6,7 @@ import { prefixHashes } from '../../worker/routing/prefix.ts'
 import { poolRoute } from './core-builders.ts'
 
 const PATH = '/v1/chat/completions'
+const NOTHING = { promptTokens: 0, outputTokens: null, prefix: new Uint8Array() }
 
 const asker = (headers: Record<string, string> = {}): Asker => ({
   tenant: 'acme',
@@ -15,7 +16,7 @@ const asker = (headers: Record<string, string> = {}): Asker => ({
 
 /** What is made of a body, whose prompt matters to no test here. */
 const work = (body: Json, headers: Record<string, string> = {}) =>
-  workOf(body, asker(headers), { promptTokens: 7, prefix: new Uint8Array(8) })
+  workOf(body, asker(headers), { promptTokens: 7, outputTokens: null, prefix: new Uint8Array(8) })
 
 const sessionOf = (body: Json, headers: Record<string, string> = {}): string =>
   work(body, headers).session
@@ -64,8 +65,7 @@ describe('the session', () => {
 
   it('is the tenant where nothing says, and never that of another tenant', () => {
     const of = (tenant: string, user?: string) =>
-      workOf({ user }, { ...asker(), tenant }, { promptTokens: 0, prefix: new Uint8Array() })
-        .session
+      workOf({ user }, { ...asker(), tenant }, NOTHING).session
     expect(of('acme')).toBe(of('acme'))
     expect(of('acme')).not.toBe(of('other'))
     expect(of('acme', 'u1')).not.toBe(of('other', 'u1'))
@@ -85,10 +85,12 @@ describe('the session', () => {
 })
 
 describe('the most tokens that an answer may have, and how many there are', () => {
+  const asked = (body: Json, path = PATH) =>
+    workFor(body, { path, salt: '', asker: asker() })({ pool: poolRoute() })
+
   it.each([
     { body: { max_tokens: 100 }, tokens: 100, why: 'as it says' },
     { body: { max_completion_tokens: 100, max_tokens: 7 }, tokens: 100, why: 'by the newer name' },
-    { body: { max_output_tokens: 100 }, tokens: 100, why: 'of a response' },
     { body: { max_tokens: 100, n: 3 }, tokens: 100, answers: 3, why: 'of each answer' },
     { body: { max_tokens: '1_00', n: '2' }, tokens: 100, answers: 2, why: 'as vLLM takes it' },
     { body: { max_tokens: 50, prompt: ['a', 'b'] }, tokens: 50, answers: 2, why: 'of each prompt' },
@@ -101,8 +103,24 @@ describe('the most tokens that an answer may have, and how many there are', () =
     { body: { max_tokens: 50, n: 1e300 }, tokens: 50, answers: 1024, why: 'of more than any pool' },
     { body: { max_tokens: 50, n: 'Infinity' }, tokens: 50, answers: 1024, why: 'without end' },
   ])('are $tokens $why: $body', ({ body, tokens, answers = 1 }) => {
-    expect(work(body)).toMatchObject({ outputTokens: tokens, answers })
+    expect(asked(body)).toMatchObject({ outputTokens: tokens, answers })
   })
+
+  it.each([
+    { path: '/v1/chat/completions', field: 'max_completion_tokens' },
+    { path: '/v1/completions', field: 'max_tokens' },
+    { path: '/v1/responses', field: 'max_output_tokens' },
+    { path: '/v1/messages', field: 'max_tokens' },
+  ])(
+    'are read where vLLM reads them at $path: no other field makes them fewer',
+    ({ path, field }) => {
+      const few = { max_tokens: 1, max_completion_tokens: 1, max_output_tokens: 1 }
+      expect(asked({ ...few, [field]: 600 }, path).outputTokens).toBe(600)
+      const { [field]: _, ...others } = few as Record<string, number>
+      if (path !== PATH) expect(asked(others, path).outputTokens).toBeNull()
+      expect(asked({ ...few, [field]: 0 }, path).outputTokens ?? 1, 'nor does none').toBe(1)
+    },
+  )
 
   it.each([
     {},
@@ -111,9 +129,10 @@ describe('the most tokens that an answer may have, and how many there are', () =
     { max_tokens: {} },
     { n: 4 },
     { max_tokens: -5 },
+    { max_tokens: 0 },
     { max_tokens: '-Infinity' },
   ])('are not known of %j', (body) => {
-    expect(work(body).outputTokens).toBeNull()
+    expect(asked(body).outputTokens).toBeNull()
   })
 })
 

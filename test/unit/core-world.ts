@@ -14,6 +14,7 @@ import { upstreamCall, type UpstreamCall } from '../../worker/forward/upstream.t
 import { ENDPOINTS, type Endpoint } from '../../worker/ingress/endpoints.ts'
 import type { Unranked } from '../../worker/ingress/work.ts'
 import type { Receipt } from '../../worker/receipt.ts'
+import type { Refusal } from '../../worker/refusal.ts'
 import type { Route, Routes } from '../../worker/routing/resolve.ts'
 import { modelRoute, poolRoute, target } from './core-builders.ts'
 
@@ -42,6 +43,7 @@ export interface World {
   readonly prepare?: (route: Route) => UpstreamCall | undefined
   readonly renew?: Order['renew']
   readonly admission?: Promise<void>
+  readonly allows?: (model: string) => boolean
   /** What is known of the tenant's class; unknown where it is null. */
   readonly class?: ServiceClass | null
   readonly body?: Readonly<Record<string, unknown>>
@@ -65,7 +67,7 @@ export function worldOf(world: World) {
     claims: [] as Claim[],
     /** In the order they were said; the first counts. */
     bills: [] as Bill[],
-    revocations: [] as (() => void)[],
+    revocations: [] as ((why: Refusal) => void)[],
     watched: [] as string[],
     reattached: [] as Holding[],
     urls: [] as string[],
@@ -151,11 +153,12 @@ export function worldOf(world: World) {
   const reservation: Reservation = {
     warm: world.class !== null,
     class: world.class ?? 'standard',
+    allows: (model) => world.allows?.(model) ?? true,
     reserve: (claim) => {
       seen.claims.push(claim())
       return world.admission ?? Promise.resolve()
     },
-    watch: (onRevoked) => void seen.revocations.push(onRevoked),
+    watch: (onWithdrawn) => void seen.revocations.push(onWithdrawn),
     settle: (bill) => void seen.bills.push(bill),
   }
   const order: Order = {

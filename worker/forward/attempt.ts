@@ -1,6 +1,7 @@
 import type { Ending } from '../../durable-objects/pool/contract.ts'
 import type { Route } from '../routing/resolve.ts'
 import type { ForwardDeps, Order } from './order.ts'
+import type { Refusal } from '../refusal.ts'
 import { collect, openStream, readWhole, type Opened, type Whole } from './open.ts'
 import type { Presentation } from './edits.ts'
 import { relay } from './relay.ts'
@@ -37,6 +38,7 @@ export class Attempt {
   #committed = false
   #way: Way = {}
   #givenUp = false
+  #withdrawn: Refusal | null = null
 
   constructor(order: Order, route: Route, deps: ForwardDeps, slot: Slot) {
     const { endpoint, signal, deadline, promptEstimate, reservation } = order
@@ -54,7 +56,7 @@ export class Attempt {
     // A request that is over before the watchdog's first look never costs a call to be watched.
     this.#watchdog.alongside(() => {
       slot.watch(() => this.#dismissed())
-      reservation.watch(() => this.#watchdog.revoke())
+      reservation.watch((why) => this.#withdraw(why))
     })
     // The one abort path of every route, streamed or not (L01, L02).
     signal.addEventListener('abort', this.#onTenantLeft)
@@ -77,7 +79,7 @@ export class Attempt {
 
   /** What a fault means for the one who keeps the lease. */
   endingOf({ late }: Fault): Ending {
-    if (this.#tenantLeft || this.#watchdog.expired === 'revoked') return 'client-left'
+    if (this.#tenantLeft || this.#withdrawn) return 'client-left'
     return late || this.#watchdog.expired !== null ? 'timed-out' : 'upstream-failed'
   }
 
@@ -133,6 +135,7 @@ export class Attempt {
       witness: this.#witness,
       tenant,
       tenantLeft: () => this.#tenantLeft,
+      withdrawn: () => this.#withdrawn,
       abortUpstream: () => this.#abort.abort(),
       watchdog: this.#watchdog,
       onUpstreamEnd: (ending) => this.settle(ending),
@@ -140,9 +143,14 @@ export class Attempt {
     })
   }
 
-  /** Whether the tenant may not ask any more: his key was revoked, or he suspended, while this ran. */
-  get revoked(): boolean {
-    return this.#watchdog.expired === 'revoked'
+  /** Why the tenant may not ask any more: his key was revoked, or he suspended, while this ran. */
+  get withdrawn(): Refusal | null {
+    return this.#withdrawn
+  }
+
+  #withdraw(why: Refusal): void {
+    this.#withdrawn = why
+    this.#watchdog.revoke()
   }
 
   /**
@@ -186,8 +194,8 @@ export class Attempt {
     const isTenants = this.#committed || whole !== null || ending === 'client-left'
     if (!isTenants) return null
     const seen = this.#witness?.usage(promptEstimate) ?? null
-    if (seen || ending !== 'client-left') return seen
-    // He left during the prefill: how far it had come, nobody can say.
+    if (seen || (ending !== 'client-left' && whole === null)) return seen
+    // He left during the prefill, or it is an answer that says nothing of usage: subtitles, embeddings as bytes.
     return { prompt: promptEstimate, completion: 0, cached: null, counted: 'estimate' }
   }
 }

@@ -1,4 +1,3 @@
-import { invalidKey } from '../ingress/authenticate.ts'
 import { Refusal } from '../refusal.ts'
 import type { Route } from '../routing/resolve.ts'
 import { Attempt } from './attempt.ts'
@@ -59,6 +58,11 @@ async function answerFrom(
   for (let leg = 0; leg < routes.length;) {
     const route = routes[leg]
     if (!route) break
+    if (leg > 0 && !order.reservation.allows(route.model.name)) {
+      missed.push(`${route.model.name}: model_not_allowed`)
+      leg++
+      continue
+    }
     try {
       const answer = await askPool(route, { order, deps, failed, missed, onGrant })
       // A fallback's no is nothing to one who never asked for it.
@@ -133,12 +137,12 @@ async function askPool(
         attempt.settle('done', { whole: outcome })
         return outcome
       case 'rejection':
-        attempt.settle('done')
+        attempt.settle('done', { final: route.model.name === order.routes[0].model.name })
         return outcome
       case 'fault': {
         const ending = attempt.endingOf(outcome)
         attempt.settle(ending, { final: ending === 'client-left' })
-        if (attempt.revoked) throw invalidKey()
+        if (attempt.withdrawn) throw attempt.withdrawn
         if (ending === 'client-left') throw clientLeft()
         const { instance } = slot.target
         deps.log(`${receipt.requestId} ${instance}: ${outcome.reason}`)

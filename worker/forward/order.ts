@@ -4,6 +4,7 @@ import type { Bill, Claim } from '../../durable-objects/tenant/contract.ts'
 import type { Endpoint } from '../ingress/endpoints.ts'
 import type { Unranked } from '../ingress/work.ts'
 import type { Receipt } from '../receipt.ts'
+import type { Refusal } from '../refusal.ts'
 import type { Route, Routes } from '../routing/resolve.ts'
 import type { PoolNews } from './pool-news.ts'
 import type { Fetch, UpstreamCall } from './upstream.ts'
@@ -19,8 +20,10 @@ export interface Reservation {
    * @throws Refusal of the tenant's object
    */
   reserve(claim: () => Claim): Promise<void>
-  /** @param onRevoked called once, when the key was revoked or the tenant suspended, at once */
-  watch(onRevoked: () => void): void
+  /** Whether the tenant's plan, and the key, have a model in them; once it has been reserved. */
+  allows(model: string): boolean
+  /** @param onWithdrawn called once, with why, when the key was revoked or the tenant suspended, at once */
+  watch(onWithdrawn: (why: Refusal) => void): void
   /** Says what it came to. The first word counts; nobody waits for it. */
   settle(bill: Bill): void
 }

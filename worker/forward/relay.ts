@@ -1,10 +1,11 @@
 import type { Ending } from '../../durable-objects/pool/contract.ts'
 import type { Dialect } from '../dialects/dialect.ts'
+import type { Refusal } from '../refusal.ts'
 import { editing, type Edit, type Presentation } from './edits.ts'
 import { carryEdited } from './edited.ts'
 import { carryNative } from './native.ts'
 import type { Opened } from './open.ts'
-import { failureOf } from './verdict.ts'
+import { cutShort, failureOf } from './verdict.ts'
 import type { Naming } from './verdict.ts'
 import type { Watchdog } from './watchdog.ts'
 import type { Witness } from './witness.ts'
@@ -19,6 +20,8 @@ export interface RelayOptions {
   readonly tenant: WritableStream<Uint8Array>
   /** True once the tenant has left. */
   readonly tenantLeft: () => boolean
+  /** Why the tenant may not ask any more, once that is so. */
+  readonly withdrawn: () => Refusal | null
   readonly abortUpstream: () => void
   readonly watchdog: Watchdog
   /** Called once, when the instance has nothing more to do: its slot is free, even if the tenant reads on. */
@@ -75,7 +78,7 @@ export async function relay(options: RelayOptions): Promise<void> {
   const carried = rest === null && !failing ? carryNative(carriage) : carryEdited(carriage)
 
   await carried.upstreamEnd
-  const ending = endingOf(witness, tenantLeft(), watchdog)
+  const ending = endingOf(witness, tenantLeft() || options.withdrawn() !== null, watchdog)
   options.onUpstreamEnd(ending)
 
   await carried.handedOver
@@ -86,7 +89,7 @@ function endingOf({ proof }: Witness, tenantLeft: boolean, { expired }: Watchdog
   // What the instance has proven counts, also for a tenant who left with the last word in his hands.
   if (proof === 'whole') return 'done'
   if (proof === 'failed' || proof === 'aborted') return 'upstream-failed'
-  if (tenantLeft || expired === 'revoked') return 'client-left'
+  if (tenantLeft) return 'client-left'
   return expired === null ? 'truncated' : 'timed-out'
 }
 
@@ -98,7 +101,7 @@ function endingOf({ proof }: Witness, tenantLeft: boolean, { expired }: Watchdog
 async function finish(
   ending: Ending,
   { atBoundary, withheld }: Carried,
-  { tenant, dialect, witness, naming, epilogue }: RelayOptions,
+  { tenant, dialect, witness, naming, epilogue, withdrawn }: RelayOptions,
 ): Promise<void> {
   const write = (text: string): Promise<void> => writer.write(ENCODER.encode(text))
   const writer = tenant.getWriter()
@@ -114,7 +117,9 @@ async function finish(
     // Nor can an abort be taken back: only a broken connection says that this was not the end.
     const unsaid = witness.proof === 'aborted' && frame === null
     if (unsaid || !atBoundary()) return await writer.abort(new Error('the answer is incomplete'))
-    await write(dialect.errorFrame(failureOf(ending, frame, naming)) + epilogue())
+    const why = withdrawn()
+    const failure = why ? cutShort(why.body.error) : failureOf(ending, frame, naming)
+    await write(dialect.errorFrame(failure) + epilogue())
     await writer.close()
   } catch {
     // The tenant left in the very last moment: there is nobody to tell.

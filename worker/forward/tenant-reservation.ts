@@ -6,8 +6,11 @@ import type {
   Running,
   TenantRpc,
 } from '../../durable-objects/tenant/contract.ts'
+import { allowsModel } from '../../durable-objects/tenant/model-globs.ts'
 import { admit, type Admittance, type Applicant } from '../ingress/admit.ts'
+import { invalidKey } from '../ingress/authenticate.ts'
 import type { Receipt } from '../receipt.ts'
+import { Refusal } from '../refusal.ts'
 import { Keeper, type Grip } from './keeper.ts'
 import type { Reservation } from './order.ts'
 
@@ -40,6 +43,7 @@ export class TenantReservation implements Reservation {
   readonly #deps: ReservationDeps
   #asked: Promise<Held | null> | null = null
   #class: ServiceClass | null
+  #models: readonly string[] | null = null
   #over = false
   #held: Held | null = null
 
@@ -51,7 +55,8 @@ export class TenantReservation implements Reservation {
   }
 
   get warm(): boolean {
-    return this.#class !== null
+    const { standings, identity } = this.#applicant
+    return this.#class !== null && !standings.isPressed(identity)
   }
 
   get class(): ServiceClass {
@@ -63,8 +68,12 @@ export class TenantReservation implements Reservation {
     await this.#asked
   }
 
-  watch(onRevoked: () => void): void {
-    this.#held?.keeper.watch(onRevoked)
+  allows(model: string): boolean {
+    return this.#models === null || allowsModel(this.#models, model)
+  }
+
+  watch(onWithdrawn: (why: Refusal) => void): void {
+    this.#held?.keeper.watch(() => void this.#whyWithdrawn().then(onWithdrawn))
   }
 
   settle(bill: Bill): void {
@@ -73,9 +82,20 @@ export class TenantReservation implements Reservation {
     if (this.#asked) this.#deps.defer(this.#settle(this.#asked, bill))
   }
 
+  /** The object says that it is over, and only to one who asks, why. */
+  async #whyWithdrawn(): Promise<Refusal> {
+    try {
+      await admit(this.#applicant, null)
+    } catch (why) {
+      if (why instanceof Refusal) return why
+    }
+    return invalidKey()
+  }
+
   async #ask(claim: Claim): Promise<Held | null> {
     const admittance = await admit(this.#applicant, claim)
     this.#class = admittance.standing?.class ?? this.#class ?? USUAL_CLASS
+    this.#models = admittance.standing?.models ?? null
     if (admittance.allowances) this.#receipt.allowances = admittance.allowances
     if (admittance.overLimit) this.#receipt['dry-run'] = admittance.overLimit
     this.#held = this.#keep(admittance, claim)
@@ -99,11 +119,20 @@ export class TenantReservation implements Reservation {
   async #settle(asked: Promise<Held | null>, bill: Bill): Promise<void> {
     const held = await asked.catch(() => null)
     if (!held) return
-    if (bill.ending !== 'refused') this.#deps.meter(this.#applicant.identity, bill)
     try {
       await held.keeper.end((reservation) => reservation.settle(bill))
     } catch {
       await this.#settleAnew(held.running, bill)
+    }
+    if (bill.ending !== 'refused') this.#meter(bill)
+  }
+
+  /** For dashboards: the platform takes so many points from one invocation, and then throws. */
+  #meter(bill: Bill): void {
+    try {
+      this.#deps.meter(this.#applicant.identity, bill)
+    } catch (cause) {
+      this.#deps.log('a data point was not taken:', cause)
     }
   }
 

@@ -93,7 +93,6 @@ function errorIn(frame: Json): unknown {
 
 /**
  * What to tell a tenant whose answer broke off after its first content.
- * @param ending `client-left`: the tenant is still there, but may not ask any more
  * @param withheld the engine's own last frame, where it was held back
  */
 export function failureOf(ending: Ending, withheld: string | null, naming: Naming): ErrorDetail {
@@ -101,10 +100,6 @@ export function failureOf(ending: Ending, withheld: string | null, naming: Namin
   if (ending === 'timed-out') {
     const message = 'The model server stopped sending. The answer above is incomplete.'
     return { ...failure, code: 'upstream_timeout', message }
-  }
-  if (ending === 'client-left') {
-    const message = 'The API key was revoked. The answer above is incomplete.'
-    return { type: 'authentication_error', param: null, code: 'invalid_api_key', message }
   }
   const code = 'upstream_failed'
   if (withheld === null) {
@@ -116,6 +111,12 @@ export function failureOf(ending: Ending, withheld: string | null, naming: Namin
   const message = `The model server gave up. The answer above is incomplete.${said}`
   return { ...failure, code, message }
 }
+
+/** The same for one who may not ask any more. */
+export const cutShort = (why: ErrorDetail): ErrorDetail => ({
+  ...why,
+  message: `${why.message} The answer above is incomplete.`,
+})
 
 interface Said {
   readonly message: string

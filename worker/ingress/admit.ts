@@ -17,8 +17,7 @@ export interface Applicant {
   /** A new stub for each call: one that has failed stays broken. */
   readonly tenant: () => TenantRpc
   readonly identity: Identity
-  /** Null: from a fleet object of the release before. */
-  readonly terms: Terms | null
+  readonly terms: Terms
   /** The client's address; '' where it is not known. */
   readonly address: string
   readonly standings: Standings
@@ -51,12 +50,12 @@ export async function admit(
     keyHash,
     address,
     claim,
-    ...(terms && { terms: { version: terms.version, hash: terms.hash } }),
+    terms: { version: terms.version, hash: terms.hash },
   }
   const ask = (more: Partial<Admission> = {}): Promise<Admitted> =>
     reach('account service', () => tenant().admit({ ...admission, ...more }))
   let answer = await ask()
-  if (answer.kind === 'terms-wanted' && terms) answer = await ask({ newTerms: terms })
+  if (answer.kind === 'terms-wanted') answer = await ask({ newTerms: terms })
 
   if (answer.kind === 'admitted') {
     if (answer.standing) standings.note(identity, answer.standing)
@@ -66,6 +65,9 @@ export async function admit(
   if (answer.code === 'invalid_api_key') {
     standings.note(identity, null)
     await onBadKey()
+  }
+  if (answer.code === 'rate_limit_exceeded') {
+    standings.press(identity, (answer.retryAfterS ?? 1) * 1000)
   }
   throw refusalOf(answer)
 }
@@ -93,7 +95,9 @@ function refusalOf({
 }: Extract<Admitted, { kind: 'refused' }>): Refusal {
   if (code === 'invalid_api_key') return invalidKey()
   const limited = code === 'rate_limit_exceeded' || code === 'insufficient_quota'
-  return new Refusal(code, message ?? MESSAGES[code], {
+  // Whose model an alias is, is nobody's business who may not use it.
+  const words = code === 'model_not_allowed' ? NOT_ALLOWED : (message ?? MESSAGES[code])
+  return new Refusal(code, words, {
     final: true,
     headers: {
       ...(allowances && Object.fromEntries(allowanceHeaders(allowances))),

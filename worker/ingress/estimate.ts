@@ -2,8 +2,14 @@ import type { MediaTokens } from '../../durable-objects/fleet/snapshot.ts'
 import { isObject, type Json } from '../json.ts'
 import { MEDIA } from '../routing/prompt-text.ts'
 
-/** Of English text; other languages have fewer. Good enough for what is marked as an estimate. */
+/** Of English text. Good enough for what is marked as an estimate. */
 const CHARACTERS_A_TOKEN = 4
+/** A Chinese, Japanese or Korean character is more of a token than a Latin letter by so many times. */
+const IDEOGRAPH_LETTERS = 2.5
+/** The first of them in Unicode (CJK Radicals). */
+const IDEOGRAPHS_FROM = 0x2e80
+/** Looked at of a long text, evenly: what it is written in does not change from letter to letter. */
+const LOOKS = 256
 
 /** Where a prompt's text stands, on any endpoint, and nothing but text. */
 const TEXTS = ['prompt', 'system', 'instructions', 'tools', 'text_1', 'text_2']
@@ -105,13 +111,26 @@ function mediumLength(medium: unknown): number {
 
 /** Of text, and of JSON, which templates write out with its keys. */
 function textLength(value: unknown): number {
-  if (typeof value === 'string') return value.length
+  if (typeof value === 'string') return lettersIn(value)
   if (typeof value === 'number') return TOKEN_ID
   if (Array.isArray(value)) return sumOf(value, textLength)
   if (!isObject(value)) return 0
   let sum = 0
   for (const [key, item] of Object.entries(value)) sum += key.length + textLength(item)
   return sum
+}
+
+/** Latin letters that a text is worth. */
+function lettersIn(text: string): number {
+  const step = Math.max(1, Math.floor(text.length / LOOKS))
+  let seen = 0
+  let ideographs = 0
+  for (let at = 0; at < text.length; at += step) {
+    seen++
+    if (text.charCodeAt(at) >= IDEOGRAPHS_FROM) ideographs++
+  }
+  const share = seen === 0 ? 0 : ideographs / seen
+  return text.length * (1 + share * (IDEOGRAPH_LETTERS - 1))
 }
 
 /** A prompt may be a list of token ids: each counts as one token. */

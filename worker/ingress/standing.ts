@@ -21,6 +21,8 @@ interface Entry {
 export class Standings {
   readonly #now: () => number
   readonly #entries = new Map<string, Entry>()
+  /** Until when, by name. */
+  readonly #pressed = new Map<string, number>()
 
   /** @param now Unix milliseconds */
   constructor(now: () => number = Date.now) {
@@ -31,6 +33,19 @@ export class Standings {
   of(identity: Identity): Standing | null | undefined {
     const entry = this.#entries.get(nameOf(identity))
     return entry && this.#now() < entry.until ? entry.standing : undefined
+  }
+
+  /**
+   * The tenant is at a limit: for so long he is asked about first, or his refused requests would take
+   * slots, and places in queues, from others.
+   */
+  press(identity: Identity, forMs: number): void {
+    if (this.#pressed.size >= KEPT) this.#pressed.clear()
+    this.#pressed.set(nameOf(identity), this.#now() + forMs)
+  }
+
+  isPressed(identity: Identity): boolean {
+    return this.#now() < (this.#pressed.get(nameOf(identity)) ?? 0)
   }
 
   note(identity: Identity, standing: Standing | null): void {

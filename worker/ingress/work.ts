@@ -34,15 +34,23 @@ const MOST_CHARACTERS = 128
 /** No pool's `limits.n` is higher; an operator's question is held to no limits at all. */
 const MOST_ANSWERS = 1024
 
+/** What was made of a request's body. */
+export interface Measured {
+  /** Tokens of the prompt, roughly. */
+  readonly promptTokens: number
+  /** Most tokens that one answer may have; null where the request leaves it open. */
+  readonly outputTokens: number | null
+  /** Hashes of the prompt's blocks. */
+  readonly prefix: Uint8Array
+}
+
 /**
  * What a pool needs to know of a request.
- * @param promptTokens of the prompt, roughly
- * @param prefix hashes of its blocks
  */
 export function workOf(
   body: Json,
   { tenant, headers, place }: Asker,
-  { promptTokens, prefix }: { readonly promptTokens: number; readonly prefix: Uint8Array },
+  { promptTokens, outputTokens, prefix }: Measured,
 ): Unranked {
   return {
     tenant,
@@ -50,7 +58,7 @@ export function workOf(
     address: headers.get('cf-connecting-ip') ?? '',
     place,
     promptTokens,
-    outputTokens: outputTokensOf(body),
+    outputTokens,
     answers: Math.min(MOST_ANSWERS, Math.max(1, answersIn(body))),
     prefix,
   }
@@ -70,12 +78,13 @@ export function workFor(
   { path, salt, asker }: WorkSource,
 ): (route: Pick<Route, 'pool'>) => Unranked {
   const known = new Map<string, Unranked>()
+  const outputTokens = outputTokensOf(body, path)
   return ({ pool: { pool, servedAs: model, mediaTokens } }) => {
     const before = known.get(pool)
     if (before) return before
     const prefix = prefixHashes(body, { path, model, salt, ...(mediaTokens && { mediaTokens }) })
     const promptTokens = promptEstimate(body, mediaTokens)
-    const work = workOf(body, asker, { promptTokens, prefix })
+    const work = workOf(body, asker, { promptTokens, outputTokens, prefix })
     known.set(pool, work)
     return work
   }
@@ -95,10 +104,21 @@ function sessionOf(body: Json, headers: Headers): string {
   return typeof named === 'string' ? named.slice(0, MOST_CHARACTERS) : ''
 }
 
+/**
+ * The fields by which vLLM bounds an answer. Each endpoint reads its own and leaves the others alone, so
+ * a tenant could be reserved little by one and get much by another. Where there are two, the larger
+ * counts: which of them wins is vLLM's affair.
+ */
+const OUTPUT_FIELDS: Readonly<Record<string, readonly string[]>> = {
+  '/v1/chat/completions': ['max_completion_tokens', 'max_tokens'],
+  '/v1/completions': ['max_tokens'],
+  '/v1/responses': ['max_output_tokens'],
+  '/v1/messages': ['max_tokens'],
+}
+
 /** Most tokens that one answer may have; null where the request leaves it open, or says what is none. */
-function outputTokensOf(body: Json): number | null {
-  const asked = numberIn(
-    body['max_completion_tokens'] ?? body['max_tokens'] ?? body['max_output_tokens'],
-  )
-  return isCount(asked) ? asked : null
+function outputTokensOf(body: Json, path: string): number | null {
+  const asked = (OUTPUT_FIELDS[path] ?? []).map((field) => numberIn(body[field]))
+  const bounds = asked.filter((tokens) => isCount(tokens) && tokens >= 1)
+  return bounds.length === 0 ? null : Math.max(...bounds)
 }

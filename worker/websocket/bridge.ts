@@ -16,7 +16,7 @@ export interface BridgeOptions {
   readonly deadline: number
   readonly now: () => number
   /** Called about once a second while the bridge stands. */
-  readonly watch: (onDismissed: () => void, onRevoked: () => void) => void
+  readonly watch: (onDismissed: () => void, onWithdrawn: (why: string) => void) => void
   /** Called once, at the end. */
   readonly settle: (ending: Ending) => void
   /** What the client has said before upstream was there. */
@@ -45,11 +45,13 @@ export function bridge(options: BridgeOptions): void {
   const toClient = new Unanswered(limits.unansweredBytes)
   let greeted = options.greeted
   let over = false
+  let withdrawn = ''
 
   const watchdog = new Watchdog(timeouts, deadline, {
     now,
     onExpiry() {
-      if (watchdog.expired === 'revoked') return giveUp('client-left', REVOKED)
+      if (watchdog.expired === 'revoked')
+        return giveUp('client-left', { code: 1008, reason: withdrawn })
       const idle = watchdog.expired === 'idle'
       const reason = idle
         ? 'Nothing was said for too long.'
@@ -57,8 +59,11 @@ export function bridge(options: BridgeOptions): void {
       end('timed-out', { client: { code: TIMED_OUT, reason }, upstream: { code: 1001, reason } })
     },
   })
-  const revoke = (): void => watchdog.revoke()
-  watchdog.alongside(() => watch(() => watchdog.hurry(), revoke))
+  const withdraw = (why: string): void => {
+    withdrawn = why
+    watchdog.revoke()
+  }
+  watchdog.alongside(() => watch(() => watchdog.hurry(), withdraw))
   watchdog.heard() // connected is what a first byte is elsewhere: from here on silence counts
 
   function end(
@@ -129,7 +134,6 @@ export function bridge(options: BridgeOptions): void {
   for (const frame of options.held) hearClient(frame)
 }
 
-const REVOKED: Closing = { code: 1008, reason: 'The API key was revoked.' }
 const BROKEN: Closing = { code: 1011, reason: 'The connection to the model server was lost.' }
 
 /** Whether an upstream's close is a fault of its own: gone, going away, an error, restarting. */

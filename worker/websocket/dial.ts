@@ -9,7 +9,8 @@ export interface Line {
   readonly slot: { readonly target: Target }
   readonly route: { readonly pool: { readonly timeouts: { readonly firstByteMs: number } } }
   readonly secretOf: SecretOf
-  readonly settle: (ending: Ending) => void
+  /** Gives the slot back. */
+  readonly release: (ending: Ending) => void
 }
 
 export interface DialDeps<L extends Line> {
@@ -54,11 +55,11 @@ export async function dial<L extends Line>(
     if (signal.aborted) {
       answer.socket?.accept()
       answer.socket?.close(1001)
-      line.settle('client-left')
+      line.release('client-left')
       throw new Refusal('upstream_failed', 'The client left.')
     }
     const { refusal, reason, ending } = judge(answer)
-    line.settle(ending)
+    line.release(ending)
     deps.log(`${instance}: ${reason}`)
     failed.push({ instance, refusal })
     if (refusal.code === 'not_found' || failed.length === TRIES) throw refusal

@@ -1,6 +1,7 @@
-import type { Ctx } from '../entrance.ts'
-import { lend, type Lent } from '../lend.ts'
-import { Refusal } from '../refusal.ts'
+import { entrance, identify, type Ctx } from '../entrance.ts'
+import { forwardDeps, reservationFor } from '../forward-deps.ts'
+import { lend, settleUse, undo, type Lent } from '../lend.ts'
+import { Refusal, type RefusalCode } from '../refusal.ts'
 import { after } from '../timers.ts'
 import { bridge } from './bridge.ts'
 import { dial, type Dialled } from './dial.ts'
@@ -75,20 +76,31 @@ interface Session extends Dialled<Lent> {
 async function connect(c: Ctx, model: string | null, signal: AbortSignal): Promise<Session> {
   const startedAt = Date.now()
   const receipt = c.get('receipt')
+  const { snapshot } = await entrance(c)
+  const identity = await identify(c, snapshot)
+  const reservation = reservationFor(c, { snapshot, identity, receipt }, forwardDeps(c))
   let tries = 0
   const deps = {
     lend: (avoid: readonly string[]) => {
       receipt.attempts = ++tries
-      return lend(c, { model, user: null, receipt, avoid })
+      return lend(c, { model, user: null, receipt, reservation, avoid })
     },
     fetch: (url: string, init: RequestInit) => fetch(url, init),
     after,
     log: (message: string) => console.warn(`${receipt.requestId} ${message}`),
   }
   const headers = { 'x-request-id': receipt.requestId }
-  const dialled = await dial(deps, { headers, signal })
+  const dialled = await dial(deps, { headers, signal }).catch((error: unknown) => {
+    const tried = error instanceof Refusal && TRIED.has(error.code)
+    if (tried) settleUse(reservation, 'upstream-failed', model ?? '')
+    else undo(reservation)
+    throw error
+  })
   return { ...dialled, deadline: startedAt + dialled.line.route.pool.timeouts.totalMs }
 }
+
+/** What an instance, and not the want of one, may be answered with. */
+const TRIED: ReadonlySet<RefusalCode> = new Set(['upstream_failed', 'upstream_timeout'])
 
 function stand(
   client: Wire,
@@ -106,9 +118,9 @@ function stand(
     timeouts: pool.timeouts,
     deadline,
     now: Date.now,
-    watch: (onDismissed, onRevoked) => {
+    watch: (onDismissed, onWithdrawn) => {
       slot.watch(onDismissed)
-      reservation.watch(onRevoked)
+      reservation.watch(({ message }) => onWithdrawn(message))
     },
     settle,
     held: named?.held() ?? [],
