@@ -117,6 +117,28 @@ describe("a token of the operator's identity provider", () => {
     })
   })
 
+  it('does not become a storm at an issuer that is out of reach', async () => {
+    let now = NOW
+    let asked = 0
+    const tokens = new Tokens({
+      now: () => now,
+      keysAt: () => (header, token) => {
+        asked++
+        return asked === 1
+          ? Promise.reject(new TypeError('fetch failed'))
+          : published(header, token)
+      },
+    })
+    for (let i = 0; i < 10; i++) {
+      await expect(tokens.read(await sign(), ISSUER)).rejects.toMatchObject({
+        code: 'router_unavailable',
+      })
+    }
+    expect(asked).toBe(1)
+    now += 5_000
+    expect((await tokens.read(await sign(), ISSUER)).tenant).toBe('acme')
+  })
+
   it('is checked once a minute, and not beyond its own end', async () => {
     let now = NOW
     let looked = 0

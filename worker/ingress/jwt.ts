@@ -10,6 +10,8 @@ const ALGORITHMS = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256
 /** A token that was found good is believed for so long without another look; less if it expires before. */
 const BELIEVED_MS = 60_000
 const KEPT = 2_000
+/** After a failure the issuer's keys are left alone for so long; milliseconds. */
+const AWAY_MS = 5_000
 
 export interface TokenDeps {
   /** Unix milliseconds. */
@@ -33,6 +35,8 @@ export class Tokens {
   readonly #deps: TokenDeps
   readonly #keys = new Map<string, JWTVerifyGetKey>()
   readonly #believed = new Map<string, Believed>()
+  /** Until when the issuer's keys are not asked for again: forged tokens must not become a storm there. */
+  #awayUntil = 0
 
   constructor(deps: TokenDeps = { now: Date.now, keysAt: (url) => createRemoteJWKSet(url) }) {
     this.#deps = deps
@@ -72,6 +76,7 @@ export class Tokens {
       })
     } catch (cause) {
       if (isTokensOwn(cause)) throw invalidKey()
+      if (this.#deps.now() >= this.#awayUntil) this.#awayUntil = this.#deps.now() + AWAY_MS
       throw new Refusal('router_unavailable', "The identity provider's keys cannot be read.", {
         cause,
         headers: { 'retry-after': '5' },
@@ -80,6 +85,7 @@ export class Tokens {
   }
 
   #keysAt(url: string): JWTVerifyGetKey {
+    if (this.#deps.now() < this.#awayUntil) throw new TypeError('out of reach a moment ago')
     const keys = this.#keys.get(url) ?? this.#deps.keysAt(new URL(url))
     this.#keys.set(url, keys)
     return keys
