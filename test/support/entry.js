@@ -43,17 +43,35 @@ export class Tenant extends ProductionTenant {
   }
 }
 
+/** A request that takes a slot, listens for its object's word, and ends without another word of its own. */
+async function walkAway(pool, ctx) {
+  const answer = await pool.acquire({
+    contract: 1,
+    fleet: 1,
+    request: 'walks away',
+    avoid: [],
+    remainingMs: 600_000,
+  })
+  if (answer.kind !== 'granted') return answer.kind
+  const watch = await answer.lease.watch()
+  watch.wait().catch(() => undefined)
+  // It is over, and its context a moment later: as that of a stream is.
+  ctx.waitUntil(new Promise((over) => setTimeout(over, 200)))
+  return 'done'
+}
+
 // oxlint-disable-next-line import/no-default-export -- workerd takes a Worker's handlers from there
 export default {
   async fetch(request, env, ctx) {
     const path = new URL(request.url).pathname
     const [, act, kind, name] =
-      /^\/__test\/(crash|hold|letGo)\/(pool|tenant)\/([^/]+)$/.exec(path) ?? []
+      /^\/__test\/(crash|hold|letGo|walkAway)\/(pool|tenant)\/([^/]+)$/.exec(path) ?? []
     if (act === undefined) return worker.fetch(request, env, ctx)
     const objects = kind === 'pool' ? env.POOL : env.TENANT
     const object = objects.getByName(decodeURIComponent(name))
-    const message = await object[act]().then(
-      () => 'done',
+    const acting = act === 'walkAway' ? walkAway(object, ctx) : object[act]()
+    const message = await acting.then(
+      (said = 'done') => said,
       (error) => String(error),
     )
     return new Response(message)

@@ -80,6 +80,8 @@ export interface Stack {
   crashTenant(id: string): Promise<void>
   /** From now on admissions of a tenant wait, until what it resolves to is called. */
   holdTenant(id: string): Promise<() => Promise<void>>
+  /** A request takes a slot of a pool and is over without giving it back. */
+  walkAway(pool: string): Promise<void>
   /** What workerd and the Worker's console have written so far. */
   logs(): readonly string[]
   stop(): Promise<void>
@@ -165,6 +167,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       await befall('hold', `tenant/${id}`, 'done')
       return () => befall('letGo', `tenant/${id}`, 'done')
     },
+    walkAway: (pool) => befall('walkAway', `pool/${pool}`, 'done'),
     logs: () => [...lines],
     stop: () => all.disposeAsync(),
   }
