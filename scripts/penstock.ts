@@ -4,32 +4,53 @@ import process from 'node:process'
 import { Command, CommanderError } from 'commander'
 import { addBackupCommands } from './cli/backup.ts'
 import { addCheckCommands } from './cli/check.ts'
+import { addDiffCommand } from './cli/diff.ts'
+import { addDrainCommands } from './cli/drain.ts'
 import { EXIT, Failure } from './cli/failure.ts'
 import { addFleetCommands } from './cli/fleet.ts'
+import { addHistoryCommands } from './cli/history.ts'
 import { addKeyCommands } from './cli/keys.ts'
 import { addKitCommands } from './cli/kit.ts'
+import { addOperatorCommands } from './cli/operators.ts'
 import { reportFailure } from './cli/output.ts'
+import { enterProfile, type Asked } from './cli/profiles.ts'
 import { addTenantCommands } from './cli/tenants.ts'
 import { addUsageCommand } from './cli/usage.ts'
+
+/** Whether a command talks to a router; `check` does so only when it is told which. */
+const asksRouter = (command: Command, { url, profile }: Asked): boolean =>
+  command.options.some(({ long }) => long === '--url') &&
+  (command.name() !== 'check' || url !== undefined || profile !== undefined)
 
 const program = new Command('penstock')
   .description('Your own vLLM machines behind one public, OpenAI-compatible HTTPS API')
   .version('0.1.0')
   .showHelpAfterError('(penstock --help lists the commands)')
+  .option('--profile <name>', 'a router of ~/.config/penstock/config.yaml, or local')
+  .configureHelp({ showGlobalOptions: true })
   .exitOverride()
+  .hook('preAction', (_, command) => {
+    const asked = { ...program.opts<Asked>(), ...command.opts<Asked>() }
+    if (asksRouter(command, asked)) enterProfile(asked, process.env)
+  })
   .addHelpText(
     'after',
     `
-Environment: PENSTOCK_URL, PENSTOCK_ADMIN_TOKEN; without them, the local run of this folder (.penstock).
-Exit codes: 0 done, 1 invalid input, 3 conflict, 4 not taken everywhere, 5 unreachable.`,
+Which router: --url, --profile, PENSTOCK_URL, PENSTOCK_PROFILE, the local run of this folder (.penstock), or
+the default profile. Its token: PENSTOCK_ADMIN_TOKEN, or the variable that the profile names.
+Exit codes: 0 done, 1 invalid input, 2 diff found a difference, 3 conflict, 4 not taken everywhere, 5 unreachable.`,
   )
 
 addCheckCommands(program)
+addDiffCommand(program)
 addFleetCommands(program)
+addHistoryCommands(program)
+addDrainCommands(program)
 addTenantCommands(program)
 addKeyCommands(program)
 addUsageCommand(program)
 addBackupCommands(program)
+addOperatorCommands(program)
 addKitCommands(program)
 
 try {

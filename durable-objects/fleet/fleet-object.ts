@@ -5,9 +5,23 @@ import { checkFleet } from './check.ts'
 import { FORMAT, compileFleet } from './compile.ts'
 import type { Compiled } from './compile.ts'
 import { completeVersion } from './complete.ts'
-import type { Applied, Change, FleetRpc, PoolTook, VersionEntry, VersionFile } from './contract.ts'
+import type {
+  Applied,
+  Change,
+  FleetRpc,
+  Intent,
+  PoolTook,
+  Rollback,
+  RolledBack,
+  VersionEntry,
+  VersionFile,
+} from './contract.ts'
+import { checkDeployable } from './deployable.ts'
 import type { FleetFile } from './schema.ts'
 import type { PoolConfig, Snapshot } from './snapshot.ts'
+import { secretsOf } from './target.ts'
+import { VersionStore } from './version-store.ts'
+import type { StoredVersion } from './version-store.ts'
 
 /** How long a pool may take to take a version, in milliseconds. It pulls by itself what it missed. */
 const PUSH_MS = 5_000
@@ -16,29 +30,16 @@ export interface FleetEnv {
   readonly POOL: { getByName(name: string, options?: { locationHint?: string }): unknown }
 }
 
-type Row = {
-  version: number
-  at: number
-  models: number
-  pools: number
-  yaml: string
-  /** What was made of it, as JSON. */
-  compiled: string
-}
-
 /** Numbered, immutable fleet versions. Holds the truth; pools and Workers hold copies of it. */
 export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
+  readonly #versions: VersionStore
   #current: Compiled | null = null
 
   constructor(ctx: DurableObjectState, env: FleetEnv) {
     super(ctx, env)
-    ctx.storage.sql.exec(`
-      CREATE TABLE IF NOT EXISTS versions (
-        version INTEGER PRIMARY KEY, at INTEGER NOT NULL, models INTEGER NOT NULL,
-        pools INTEGER NOT NULL, yaml TEXT NOT NULL, compiled TEXT NOT NULL);
-      CREATE TABLE IF NOT EXISTS models (name TEXT PRIMARY KEY, created INTEGER NOT NULL);
-    `)
-    const newest = this.#row(null)
+    this.#versions = new VersionStore(ctx.storage)
+    this.#versions.prepare()
+    const newest = this.#versions.newest()
     if (newest) this.#current = this.#compiled(newest)
   }
 
@@ -51,53 +52,83 @@ export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
     return this.#current?.pools.find((config) => config.pool === pool) ?? null
   }
 
-  async apply({ yaml, ifVersion }: Change): Promise<Applied> {
-    const checked = checkFleet(yaml)
+  async apply({ yaml, ...intent }: Change): Promise<Applied> {
+    const checked = checkDeployable(yaml, this.#isSet(intent))
     if (!checked.ok) return { kind: 'invalid', problems: checked.problems }
-    const newest = this.#row(null)
-    const current = newest?.version ?? 0
-    if (ifVersion !== null && ifVersion !== current) return { kind: 'conflict', version: current }
+    return this.#conflict(intent) ?? this.#take(yaml, checked.fleet, intent)
+  }
 
-    // The same file again changes nothing, but is pushed again: it heals a pool that missed it.
-    const before = this.#current
-    const changed = newest?.yaml !== yaml
-    const version = changed ? current + 1 : current
-    if (changed) this.#current = this.#store(version, yaml, checked.fleet)
-    return { kind: 'applied', version, changed, pools: await this.#push(before) }
+  async rollback({ version, ...intent }: Rollback): Promise<RolledBack> {
+    const conflict = this.#conflict(intent)
+    if (conflict) return conflict
+    const old =
+      version === null ? this.#versions.before(this.#newest) : this.#versions.numbered(version)
+    if (!old) return { kind: 'no-version', version }
+    const checked = checkDeployable(old.yaml, this.#isSet(intent))
+    if (!checked.ok) return { kind: 'invalid', version: old.version, problems: checked.problems }
+    const said = intent.message ? `: ${intent.message}` : ''
+    const message = `back to version ${old.version}${said}`
+    return this.#take(old.yaml, checked.fleet, { ...intent, message })
   }
 
   async versions(): Promise<readonly VersionEntry[]> {
-    return this.ctx.storage.sql
-      .exec<VersionRow>('SELECT version, at, models, pools FROM versions ORDER BY version DESC')
-      .toArray()
+    return this.#versions.entries()
   }
 
   async file(version: number | null): Promise<VersionFile | null> {
-    const row = this.#row(version)
-    if (!row) return null
-    const { compiled: _, ...entry } = row
-    return entry
+    const stored = version === null ? this.#versions.newest() : this.#versions.numbered(version)
+    if (!stored) return null
+    const { compiled: _, ...file } = stored
+    return file
   }
 
-  async restore(versions: readonly VersionFile[]): Promise<Applied> {
-    const newest = this.#row(null)
-    if (newest) return { kind: 'conflict', version: newest.version }
-    const last = versions.toSorted((a, b) => a.version - b.version).at(-1)
+  async restore(files: readonly VersionFile[]): Promise<Applied> {
+    const conflict = this.#conflict({ ifVersion: 0 })
+    if (conflict) return conflict
+    const last = files.toSorted((a, b) => a.version - b.version).at(-1)
     const checked = checkFleet(last?.yaml ?? '')
     if (!last || !checked.ok) {
       return { kind: 'invalid', problems: checked.ok ? [] : checked.problems }
     }
-    this.#current = this.ctx.storage.transactionSync(() => {
-      for (const file of versions) {
+    this.#current = this.#versions.atomically(() => {
+      for (const file of files) {
         // One that this release would refuse is kept all the same.
         const read = checkFleet(file.yaml)
-        if (read.ok) this.#noteModels(Object.keys(read.fleet.models), file.at)
-        this.#insert(file, {}) // made anew from the file once it is needed
+        if (read.ok) this.#versions.noteModels(Object.keys(read.fleet.models), file.at)
+        this.#versions.insert(file, {}) // made anew from the file once it is needed
       }
-      const row = this.#row(null)
-      return row && this.#compiled(row)
+      const newest = this.#versions.newest()
+      return newest && this.#compiled(newest)
     })
     return { kind: 'applied', version: last.version, changed: true, pools: await this.#push(null) }
+  }
+
+  /** Number of the current version; 0 when there is none. */
+  get #newest(): number {
+    return this.#current?.snapshot.version ?? 0
+  }
+
+  #conflict({ ifVersion }: Intent): Extract<Applied, { kind: 'conflict' }> | null {
+    const version = this.#newest
+    if (ifVersion === null || ifVersion === version) return null
+    const by = this.#versions.newest()?.by ?? null
+    return { kind: 'conflict', version, ...(by !== null && { by }) }
+  }
+
+  /** This object's deployment may be older than the Worker's by minutes, or newer. */
+  #isSet({ secrets = [] }: Intent): (name: string) => boolean {
+    const own = secretsOf(this.env)
+    return (name) => own(name) !== undefined || secrets.includes(name)
+  }
+
+  /** Nothing is awaited until the version is stored: of two at once, the second finds the first's. */
+  async #take(yaml: string, fleet: FleetFile, intent: Intent): Promise<AppliedVersion> {
+    // The same file again changes nothing, but is pushed again: it heals a pool that missed it.
+    const before = this.#current
+    const changed = this.#versions.newest()?.yaml !== yaml
+    const version = changed ? this.#newest + 1 : this.#newest
+    if (changed) this.#current = this.#store(version, yaml, fleet, intent)
+    return { kind: 'applied', version, changed, pools: await this.#push(before) }
   }
 
   /** Sends every pool its part. One that left the fleet gets an empty pool, and drains. */
@@ -126,35 +157,19 @@ export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
     }
   }
 
-  #store(version: number, yaml: string, fleet: FleetFile): Compiled {
+  #store(version: number, yaml: string, fleet: FleetFile, intent: Intent): Compiled {
+    const { by = null, message = null } = intent
     const at = Date.now()
     const models = Object.keys(fleet.models)
     const pools = Object.keys(fleet.pools).length
-    return this.ctx.storage.transactionSync(() => {
-      this.#noteModels(models, at)
-      const compiled = compileFleet(fleet, version, this.#created())
-      this.#insert({ version, at, models: models.length, pools, yaml }, compiled)
+    const versions = this.#versions
+    return versions.atomically(() => {
+      versions.noteModels(models, at)
+      const compiled = compileFleet(fleet, version, versions.created())
+      versions.insert({ version, at, models: models.length, pools, yaml, by, message }, compiled)
+      versions.prune(at)
       return compiled
     })
-  }
-
-  #insert({ version, at, models, pools, yaml }: VersionFile, compiled: Partial<Compiled>): void {
-    this.ctx.storage.sql.exec(
-      'INSERT INTO versions (version, at, models, pools, yaml, compiled) VALUES (?, ?, ?, ?, ?, ?)',
-      version,
-      at,
-      models,
-      pools,
-      yaml,
-      JSON.stringify(compiled),
-    )
-  }
-
-  /** A model is as old as the first version that names it. */
-  #noteModels(names: readonly string[], at: number): void {
-    const sql = `INSERT INTO models (name, created) VALUES (?, ?)
-      ON CONFLICT (name) DO UPDATE SET created = min(created, excluded.created)`
-    for (const name of names) this.ctx.storage.sql.exec(sql, name, Math.floor(at / 1000))
   }
 
   /**
@@ -162,37 +177,19 @@ export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
    * that nobody sees a version without the fields that this release knows. A file that this release
    * would refuse goes on as it was read then.
    */
-  #compiled({ yaml, version, compiled }: Row): Compiled {
+  #compiled({ yaml, version, compiled }: StoredVersion): Compiled {
     const stored = JSON.parse(compiled) as Compiled
     if (stored.format === FORMAT) return stored
     const checked = checkFleet(yaml)
     const renewed = checked.ok
-      ? compileFleet(checked.fleet, version, this.#created())
+      ? compileFleet(checked.fleet, version, this.#versions.created())
       : completeVersion(stored)
-    const sql = 'UPDATE versions SET compiled = ? WHERE version = ?'
-    this.ctx.storage.sql.exec(sql, JSON.stringify(renewed), version)
+    this.#versions.recompile(version, renewed)
     return renewed
-  }
-
-  /** When each model was first named, in Unix seconds. */
-  #created(): Record<string, number> {
-    const rows = this.ctx.storage.sql.exec<{ name: string; created: number }>(
-      'SELECT * FROM models',
-    )
-    return Object.fromEntries(rows.toArray().map(({ name, created }) => [name, created]))
-  }
-
-  #row(version: number | null): Row | null {
-    const { sql } = this.ctx.storage
-    const rows =
-      version === null
-        ? sql.exec<Row>('SELECT * FROM versions ORDER BY version DESC LIMIT 1')
-        : sql.exec<Row>('SELECT * FROM versions WHERE version = ?', version)
-    return rows.toArray()[0] ?? null
   }
 }
 
-type VersionRow = Pick<Row, 'version' | 'at' | 'models' | 'pools'>
+type AppliedVersion = Extract<Applied, { kind: 'applied' }>
 
 /** A pool's part of a version, and the object it is for: a pool that moves has another object. */
 interface PoolPart {

@@ -1,70 +1,21 @@
 import type { Plan, Terms } from '../fleet/snapshot.ts'
+import type { AccountDeps, AccountState, Checkpoint, Verdict } from './account-state.ts'
 import { LOST } from './booking.ts'
-import type { Booking, LedgerEntry, Spent } from './booking.ts'
+import type { Booking, LedgerEntry } from './booking.ts'
 import { Callers } from './callers.ts'
-import type { SavedMeters } from './callers.ts'
-import type {
-  Admission,
-  AdmissionCode,
-  Admitted,
-  Allowances,
-  Bill,
-  Claim,
-  Profile,
-  Running,
-  Standing,
-  TenantEntry,
-} from './contract.ts'
+import type { Admission, Bill, Claim, Profile, Running, TenantEntry } from './contract.ts'
 import type { StoredKey } from './key-book.ts'
 import { allowancesOf } from './limits.ts'
-import type { Held } from './live-requests.ts'
+import type { LiveRequest } from './live-requests.ts'
 import { objectionTo } from './objections.ts'
 import { shareUnder } from './pressure.ts'
 import { RefusalCount } from './refusal-count.ts'
 import * as refusals from './refusals.ts'
 import { Reservations, needOf } from './reservations.ts'
 import { Rights } from './rights.ts'
-import type { SaidRights } from './rights.ts'
 import { bookingOf, usedBy } from './settlement.ts'
 import { Spending } from './spending.ts'
 import { steadyClock } from './steady-clock.ts'
-
-export type { Held } from './live-requests.ts'
-export type { StoredKey } from './key-book.ts'
-
-/** The sliding minutes of a tenant and its keys: plain numbers, for one value in storage. */
-export interface Checkpoint extends SavedMeters {
-  /** Requests admitted before then are in it; Unix milliseconds. */
-  readonly at: number
-}
-
-/** Everything an account is made of again after a reset. */
-export interface AccountState extends SaidRights {
-  readonly id: string
-  /** Unix milliseconds. */
-  readonly created: number
-  readonly keys: Iterable<StoredKey>
-  readonly checkpoint: Checkpoint | null
-}
-
-export interface AccountDeps {
-  /** Unix milliseconds. */
-  readonly now: () => number
-  /** Sums of a day and a month out of the ledger. Asked when an account is first used, and once a day. */
-  readonly spent: (day: string, month: string) => Spent
-}
-
-export type Verdict =
-  | {
-      readonly kind: 'admitted'
-      /** Absent for a Worker of the release before, like `allowances`. */
-      readonly standing?: Standing
-      readonly allowances?: Allowances
-      /** Null where nothing was claimed. Its `at` is the answer's. */
-      readonly held: Held | null
-      readonly overLimit?: AdmissionCode
-    }
-  | Exclude<Admitted, { readonly kind: 'admitted' }>
 
 /**
  * One tenant: who may come in, what is used, what it costs. Pure but for the clock and the ledger's
@@ -97,7 +48,8 @@ export class Account {
     this.#reservations = new Reservations(this.#steady, known)
     this.#rights = new Rights(state)
     this.#callers = new Callers(state.keys, this.#rights, checkpoint)
-    this.#spending = new Spending(this.#rights.timeZone, spent)
+    const lineageOf = (key: string) => this.#callers.lineageOf(key)
+    this.#spending = new Spending(this.#rights.timeZone, spent, lineageOf)
   }
 
   get profile(): Profile {
@@ -124,17 +76,25 @@ export class Account {
     return this.#changed
   }
 
-  /** Takes terms that are newer than its own. @returns whether `terms` and `plan` are to be stored */
+  /** Takes terms that are newer than its own, or as new. @returns whether `terms` and `plan` are to be stored */
   setTerms(terms: Terms): boolean {
-    if (!this.#rights.setTerms(terms)) return false
+    if (!this.#rights.setTerms(terms, this.#steady())) return false
     this.#spending.timeZone = terms.timeZone
     this.#callers.forget()
     return true
   }
 
-  /** Takes an operator's word. What runs goes on; {@link dismiss} ends it. */
-  setProfile(profile: Profile): void {
-    this.#rights.setProfile(profile)
+  /**
+   * Takes an operator's word.
+   * @param endRunning what runs of a tenant that is suspended is to end, by {@link dismiss}, and does not go
+   *   on after a reset; else it does
+   */
+  setProfile(profile: Profile, endRunning = false): void {
+    const { suspended } = profile
+    const ends = suspended && (endRunning || this.profile.suspended?.endRunning)
+    this.#rights.setProfile(
+      ends ? { ...profile, suspended: { ...suspended, endRunning: true } } : profile,
+    )
     this.#callers.forget()
   }
 
@@ -152,15 +112,16 @@ export class Account {
   }
 
   /**
-   * From now on it opens nothing; {@link dismiss} ends what runs by it.
+   * From now on it opens nothing.
+   * @param endRunning as in {@link setProfile}
    * @returns the key as it is now, the first time of two kept; null: there is none
    */
-  revokeKey(id: string): StoredKey | null {
+  revokeKey(id: string, endRunning = false): StoredKey | null {
     const key = this.key(id)
     if (!key) return null
-    const revoked = { ...key, revoked: key.revoked ?? this.#now() }
-    this.putKey(revoked)
-    return revoked
+    const revoked = key.revoked ?? this.#now()
+    this.putKey({ ...key, revoked, endRunning: endRunning || key.endRunning })
+    return this.key(id) ?? null
   }
 
   /**
@@ -174,10 +135,10 @@ export class Account {
     if (this.profile.suspended) return refusals.SUSPENDED
     if (!terms) return { kind: 'admitted', held: null } // a Worker of the release before
     if (!caller.allowsAddress(address)) return refusals.WRONG_ADDRESS
-    if (this.#rights.wants(terms)) return { kind: 'terms-wanted' }
+    const steady = this.#steady()
+    if (this.#rights.wants(terms, steady)) return { kind: 'terms-wanted' }
 
     const { scopes, standing } = caller
-    const steady = this.#steady()
     if (!claim) {
       const allowances = allowancesOf(scopes, 1, steady)
       return { kind: 'admitted', standing, allowances, held: null }
@@ -208,12 +169,13 @@ export class Account {
   }
 
   /**
-   * Takes a request back after a reset. It runs already, so no limit refuses it.
-   * @returns null: its key is no more or was revoked, or the tenant is suspended
+   * Takes a request back after a reset. It runs already, so no limit refuses it, nor a key that was revoked.
+   * @returns null: its key is no more, or it was told to end
    */
-  resume(running: Running): Held | null {
+  resume(running: Running): LiveRequest | null {
     const caller = this.#callers.get(running.keyId)
-    if (!caller || this.key(running.keyId)?.revoked || this.profile.suspended) return null
+    const dismissed = this.key(running.keyId)?.endRunning || this.profile.suspended?.endRunning
+    if (!caller || dismissed) return null
     return this.#retake(running)
   }
 
@@ -222,7 +184,7 @@ export class Account {
    * one that was dropped.
    * @returns what to book; null when nothing is, since it has ended before, or was `refused`
    */
-  end(held: Held, bill: Bill): Booking | null {
+  end(held: LiveRequest, bill: Bill): Booking | null {
     return this.#end(held, bill, this.#now())
   }
 
@@ -232,7 +194,7 @@ export class Account {
   }
 
   /** Pending until a request must end, because of {@link dismiss}, or has ended. */
-  dismissal(held: Held): Promise<void> {
+  dismissal(held: LiveRequest): Promise<void> {
     return this.#reservations.live.dismissal(held)
   }
 
@@ -264,8 +226,10 @@ export class Account {
   entry(): TenantEntry {
     this.#spending.turnTo(this.#now())
     const { tokensToday, tokensThisMonth, costThisMonth } = this.#spending
+    const { suspended } = this.profile
     return {
       ...this.profile,
+      suspended: suspended && { at: suspended.at, reason: suspended.reason },
       ...this.#rights.entitlement,
       id: this.id,
       created: this.#created,
@@ -281,14 +245,14 @@ export class Account {
   }
 
   /** Makes one live again that a reset has taken. */
-  #retake(running: Running): Held {
+  #retake(running: Running): LiveRequest {
     this.#changed = true
     const scopes = this.#callers.scopesOf(running.keyId)
     return this.#reservations.retake(running, { scopes, share: this.#shareOf(running.claim) })
   }
 
   /** @param now for the ledger, Unix milliseconds */
-  #end(held: Held, bill: Bill, now: number): Booking | null {
+  #end(held: LiveRequest, bill: Bill, now: number): Booking | null {
     const used = bill.ending === 'refused' ? null : usedBy(held, bill)
     if (!this.#reservations.giveBack(held, used)) return null
     this.#changed = true

@@ -11,8 +11,9 @@ export interface Counted extends CountedTokens {
 export const isError = ({ ending }: Bill): boolean => ending === 'lost' || hasFailed(ending)
 
 /**
- * What is booked for a bill. Where nobody counted, the prompt is taken for what it was taken for at
- * first, as an estimate; but what failed by our doing costs nothing that nobody counted.
+ * What is booked for a bill. Of one who left, or vanished, before anybody counted, the prompt is taken for
+ * what it was taken for at first, as an estimate. Else what nobody counted costs nothing: it failed by our
+ * doing, or vLLM has answered that it does none of it.
  */
 export function countedOf(bill: Bill, reserved: Need): Counted {
   const prompt = whole(bill.promptTokens)
@@ -25,7 +26,7 @@ export function countedOf(bill: Bill, reserved: Need): Counted {
       estimatedTokens: 0,
     }
   }
-  const presumed = hasFailed(bill.ending) ? 0 : reserved.prompt
+  const presumed = hasLeft(bill) ? reserved.prompt : 0
   const estimated = (bill.promptTokens === null ? presumed : prompt) + completion
   return { promptTokens: 0, cachedTokens: 0, completionTokens: 0, estimatedTokens: estimated }
 }
@@ -33,6 +34,9 @@ export function countedOf(bill: Bill, reserved: Need): Counted {
 /** A count as it should be; what another side says may be anything. */
 export const whole = (count: number | null): number =>
   count !== null && count > 0 && count < Infinity ? Math.ceil(count) : 0
+
+/** Whoever asked is gone, and nobody knows how much was done for him. */
+const hasLeft = ({ ending }: Bill): boolean => ending === 'lost' || ending === 'client-left'
 
 const hasFailed = (ending: Bill['ending']): boolean =>
   ending === 'upstream-failed' || ending === 'truncated' || ending === 'timed-out'

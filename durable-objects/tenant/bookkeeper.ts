@@ -1,7 +1,11 @@
-import { Account, type AccountState, type Held, type Verdict } from './account.ts'
+import { Account } from './account.ts'
+import type { AccountState, Verdict } from './account-state.ts'
+import { BookingBatch, lineByLine } from './booking-batch.ts'
 import { type Booking, LOST } from './booking.ts'
-import type { Admission, Bill, Running, TenantEntry } from './contract.ts'
+import { noticesOf, noticesOfNew } from './budget-notices.ts'
+import type { Admission, Bill, Running, StoredNotice, TenantEntry } from './contract.ts'
 import type { SettledId } from './ledger.ts'
+import type { LiveRequest } from './live-requests.ts'
 import type { TenantStore } from './tenant-store.ts'
 
 /** How long a change of the sliding minute may stay in memory alone, in milliseconds. */
@@ -21,24 +25,28 @@ export interface BookkeeperDeps {
 }
 
 /**
- * Stores what a tenant's account comes to. What was settled is written down at once, in one step with
- * the request's id. Everything else waits for a timer, since an answer that is given while a write is on its
- * way waits for it.
+ * Stores what a tenant's account comes to. It counts in memory at once, and is written by timers, since an
+ * answer that is given while a write is on its way waits for it: what was settled after a moment, in one
+ * step with the request's id, and who has settled it waits for that; everything else once a second.
  */
 export class Bookkeeper {
   readonly account: Account
   readonly #deps: BookkeeperDeps
-  readonly #swept: Booking[] = []
+  readonly #batch: BookingBatch
   #newTerms = false
   #waiting = false
   #closed = false
 
   constructor(state: AccountState, deps: BookkeeperDeps) {
-    const { store, now } = deps
+    const { store, now, after } = deps
     this.#deps = deps
+    this.#batch = new BookingBatch({ write: (bookings) => this.#write(bookings), after })
     this.account = new Account(state, {
       now,
-      spent: (day, month) => store.ledger.spent(day, month),
+      spent: (day, month) => {
+        this.#batch.write() // what counts already is to be among the sums
+        return store.ledger.spent(day, month)
+      },
     })
   }
 
@@ -46,51 +54,64 @@ export class Bookkeeper {
   admit(admission: Admission): Verdict {
     const { newTerms } = admission
     if (newTerms && this.account.setTerms(newTerms)) this.#newTerms = true
-    this.#swept.push(...this.account.sweep())
+    this.#sweep()
     const verdict = this.account.admit(admission)
     this.#keepSoon()
     return verdict
   }
 
-  /** Null: its key or tenant is no more, or it is over. */
-  resume(running: Running): Held | null {
-    if (this.#deps.store.ledger.isSettled(idOf(running))) return null
+  /** Null: its key or tenant is no more, it was told to end, or it is over. */
+  resume(running: Running): LiveRequest | null {
+    if (this.#booked(idOf(running))) return null
     const held = this.account.resume(running)
     this.#keepSoon()
     return held
   }
 
-  /** Ends a live request and books it, unless it was booked in a life of this object before a reset. */
-  settle(held: Held, bill: Bill): void {
+  /**
+   * Ends a live request and books it, unless it was booked in a life of this object before a reset.
+   * @returns settled once that is written down
+   */
+  async settle(held: LiveRequest, bill: Bill): Promise<void> {
     if (this.#closed) return
-    const isSettled = this.#deps.store.ledger.isSettled(idOf(held))
-    const booking = this.account.end(held, isSettled ? UNDONE : bill)
-    if (booking) this.#book(booking)
+    const booked = this.#booked(idOf(held))
+    const booking = this.account.end(held, booked ? UNDONE : bill)
     this.#keepSoon()
+    await (booking ? this.#batch.add(booking) : booked)
   }
 
-  /** Books a request that a reset has taken, once. */
-  settleLate(running: Running, bill: Bill): void {
-    if (this.#deps.store.ledger.isSettled(idOf(running))) return
+  /** Books a request that a reset has taken, once. Settled as {@link settle} is. */
+  async settleLate(running: Running, bill: Bill): Promise<void> {
+    const booked = this.#booked(idOf(running))
+    if (booked) return booked
     const booking = this.account.book(running, bill)
-    if (booking) this.#book(booking)
     this.#keepSoon()
+    if (booking) await this.#batch.add(booking)
   }
 
-  /** What there is to show of the tenant. */
+  /** What there is to show of the tenant, and is written down. */
   entry(): TenantEntry {
-    this.#swept.push(...this.account.sweep())
+    this.#sweep()
+    this.#batch.write()
     this.#keepSoon()
     return this.account.entry()
   }
 
-  /** Writes down all that waits for the timer. */
+  /** Tells of the budget that was just set what it has used up already. */
+  tellBudget(): void {
+    const { id: tenant, terms, profile } = this.account
+    const { costThisMonth } = this.entry()
+    const context = { tenant, terms, at: this.#deps.now() }
+    this.#tell(noticesOfNew(profile.budget, costThisMonth, context))
+  }
+
+  /** Writes down all that waits for a timer. */
   keep(): void {
     if (this.#closed) return
     const { account } = this
     const { store } = this.#deps
+    this.#batch.write()
     store.atOnce(() => {
-      for (const booking of this.#swept.splice(0)) this.#book(booking)
       for (const entry of account.takeLimited()) store.ledger.add(entry)
       if (this.#newTerms) store.putTerms(account)
       this.#newTerms = false
@@ -101,31 +122,41 @@ export class Bookkeeper {
   /** Ends every running request. Nothing is written from now on. */
   close(): void {
     this.#closed = true
+    this.#batch.drop()
     this.account.dismiss(null)
   }
 
-  /** The request and its line are written together, or neither is. */
-  #book(booking: Booking): void {
-    const { entry, alarms } = booking
-    const { store, now, onNotice } = this.#deps
-    const { id, terms } = this.account
-    const hooks = terms?.webhooks.filter(({ events }) => events.includes('budget')) ?? []
+  #sweep(): void {
+    for (const booking of this.account.sweep()) void this.#batch.add(booking)
+  }
+
+  /** Settled once the booking of a request is written down; null: it has none. */
+  #booked(id: SettledId): Promise<void> | null {
+    const isSettled = () => this.#deps.store.ledger.isSettled(id)
+    return this.#batch.written(id) ?? (isSettled() ? Promise.resolve() : null)
+  }
+
+  /** Requests and their lines are written together, or neither is. */
+  #write(bookings: readonly Booking[]): void {
+    const { store, now } = this.#deps
+    const { id: tenant, terms } = this.account
     store.atOnce(() => {
-      store.ledger.noteSettled(booking, now())
-      store.ledger.add(entry)
-      for (const { key, percent, month, monthly, cost } of alarms) {
-        const currency = terms?.currency ?? null
-        const sums = { spent: cost, budget: monthly, currency, month }
-        const notice = { event: 'budget', tenant: id, key, percent, ...sums, at: now() } as const
-        for (const { urlSecret } of hooks) store.outbox.put(notice, urlSecret)
-      }
+      const at = now()
+      const booked = bookings.filter((booking) => store.ledger.noteSettled(booking, at))
+      for (const line of lineByLine(booked.map(({ entry }) => entry))) store.ledger.add(line)
+      const alarms = booked.flatMap((booking) => booking.alarms)
+      this.#tell(noticesOf(alarms, { tenant, terms, at }))
     })
-    if (alarms.length > 0 && hooks.length > 0) onNotice()
+  }
+
+  #tell(notices: readonly StoredNotice[]): void {
+    for (const notice of notices) this.#deps.store.outbox.put(notice)
+    if (notices.length > 0) this.#deps.onNotice()
   }
 
   #keepSoon(): void {
     if (this.#waiting) return
-    if (!this.account.changed && !this.#newTerms && this.#swept.length === 0) return
+    if (!this.account.changed && !this.#newTerms) return
     this.#waiting = true
     this.#deps.after(KEEP_EVERY_MS, () => {
       this.#waiting = false

@@ -14,10 +14,13 @@ export const JWT_KEY = 'jwt'
 export interface SavedMeter {
   readonly requests: readonly number[]
   readonly tokens: readonly number[]
+  /** Tokens that were used and have found no room yet. Absent from an earlier release, or where there are none. */
+  readonly debt?: number
 }
 
 export interface SavedMeters {
   readonly tenant: SavedMeter
+  /** By the first key of those that took each other's place. */
   readonly keys: Readonly<Record<string, SavedMeter>>
 }
 
@@ -43,6 +46,7 @@ interface Known {
 export class Callers {
   readonly #book = new KeyBook()
   readonly #tenant: Meter
+  /** Keys that have taken each other's place have one, under the name of the first. */
   readonly #meters = new Map<string, Meter>()
   /** Worked out when they first come; a key or a right that changes makes others of them. */
   readonly #known = new Map<string, Known>()
@@ -50,11 +54,13 @@ export class Callers {
 
   constructor(keys: Iterable<StoredKey>, rights: Rights, saved: SavedMeters | null) {
     for (const key of keys) this.#book.put(key)
+    this.#rights = rights
     this.#tenant = meterOf(saved?.tenant)
+    this.#tenantScope()
     for (const [id, meter] of Object.entries(saved?.keys ?? {})) {
       this.#meters.set(id, meterOf(meter))
+      this.get(id) // debt must know its limit before anybody asks how much there is
     }
-    this.#rights = rights
   }
 
   /** What holds for the tenant has changed. */
@@ -96,12 +102,17 @@ export class Callers {
     return this.get(id)?.scopes ?? [this.#tenantScope()]
   }
 
+  /** @see KeyBook.lineageOf */
+  lineageOf(id: string): string {
+    return this.#book.lineageOf(id)
+  }
+
   /** @param now of the clock that the meters go by, Unix milliseconds */
   saved(now: number): SavedMeters {
     const keys: Record<string, SavedMeter> = {}
     for (const [id, meter] of this.#meters) {
       const saved = savedMeter(meter, now)
-      if (saved.requests.length + saved.tokens.length > 0) keys[id] = saved
+      if (saved.requests.length + saved.tokens.length > 0 || saved.debt) keys[id] = saved
     }
     return { tenant: savedMeter(this.#tenant, now), keys }
   }
@@ -119,7 +130,7 @@ export class Callers {
     const { class: serviceClass, models: tenants, dryRun } = this.#rights.entitlement
     const scopes = [this.#tenantScope()]
     if (rpm !== null || tpm !== null) {
-      scopes.push({ owner: 'key', meter: this.#meterOfKey(id), rpm, tpm })
+      scopes.push(this.#scope('key', this.#meterOfKey(id), { rpm, tpm }))
     }
     // A dry run keeps nobody from a model that his plan is without.
     const plans = dryRun ? ['*'] : tenants
@@ -133,26 +144,36 @@ export class Callers {
   }
 
   #tenantScope(): Scope {
-    const { rpm, tpm } = this.#rights.entitlement.limits
-    return { owner: 'tenant', meter: this.#tenant, rpm, tpm }
+    return this.#scope('tenant', this.#tenant, this.#rights.entitlement.limits)
+  }
+
+  #scope(
+    owner: Scope['owner'],
+    meter: Meter,
+    { rpm, tpm }: { readonly rpm: number | null; readonly tpm: number | null },
+  ): Scope {
+    // A dry run refuses nothing, so there is no end to what it would owe.
+    meter.tokens.limit = this.#rights.entitlement.dryRun ? Infinity : (tpm ?? Infinity)
+    return { owner, meter, rpm, tpm }
   }
 
   #meterOfKey(id: string): Meter {
-    const meter = this.#meters.get(id) ?? meterOf(undefined)
-    this.#meters.set(id, meter)
+    const lineage = this.lineageOf(id)
+    const meter = this.#meters.get(lineage) ?? meterOf(undefined)
+    this.#meters.set(lineage, meter)
     return meter
   }
 }
 
 const meterOf = (saved: SavedMeter | undefined): Meter => ({
-  requests: new SlidingMinute(saved?.requests),
-  tokens: new SlidingMinute(saved?.tokens),
+  requests: new SlidingMinute({ saved: saved?.requests }),
+  tokens: new SlidingMinute({ saved: saved?.tokens, debt: saved?.debt }),
 })
 
-const savedMeter = ({ requests, tokens }: Meter, now: number): SavedMeter => ({
-  requests: requests.saved(now),
-  tokens: tokens.saved(now),
-})
+function savedMeter({ requests, tokens }: Meter, now: number): SavedMeter {
+  const saved = { requests: requests.saved(now), tokens: tokens.saved(now) }
+  return tokens.debt === 0 ? saved : { ...saved, debt: tokens.debt }
+}
 
 /** A token has no limits but its tenant's. */
 const TOKEN: BookedKey = {
@@ -164,6 +185,8 @@ const TOKEN: BookedKey = {
     revoked: null,
     expires: null,
     limits: { rpm: null, tpm: null, models: null, addresses: null, budget: null },
+    replaces: null,
     hash: '',
+    endRunning: false,
   },
 }

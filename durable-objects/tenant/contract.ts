@@ -39,7 +39,12 @@ export interface Profile {
   readonly overrides: Overrides
   readonly budget: Budget | null
   /** Why it is suspended; null while it is not. */
-  readonly suspended: { readonly at: number; readonly reason: string | null } | null
+  readonly suspended: {
+    readonly at: number
+    readonly reason: string | null
+    /** What ran was told to end: the object's own note, which it shows nobody. */
+    readonly endRunning?: boolean
+  } | null
 }
 
 /** What is known of a tenant. Times are Unix milliseconds. */
@@ -81,6 +86,8 @@ export interface KeyEntry {
   /** From then on it is not valid. Absent, like all that follow, from an object of the release before. */
   readonly expires?: number | null
   readonly limits?: KeyLimits
+  /** The key whose place it has taken; they share one minute and one month's budget. */
+  readonly replaces?: string | null
 }
 
 export interface NewKey {

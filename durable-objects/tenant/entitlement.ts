@@ -13,13 +13,15 @@ export interface Entitlement {
   readonly planMissing: boolean
 }
 
-const UNLIMITED: Limits = {
-  rpm: null,
-  tpm: null,
-  concurrency: null,
-  tokensPerDay: null,
-  tokensPerMonth: null,
-}
+const limitsOf = (all: 0 | null): Limits => ({
+  rpm: all,
+  tpm: all,
+  concurrency: all,
+  tokensPerDay: all,
+  tokensPerMonth: all,
+})
+const UNLIMITED = limitsOf(null)
+const NOTHING = limitsOf(0)
 
 /**
  * What a tenant's plan says. One that is in no terms any more goes on saying what it last said.
@@ -30,14 +32,21 @@ export function planOf({ plan }: Profile, terms: Terms | null, last: Plan | null
   return (isIn(terms, plan) && terms.plans[plan]) || (last?.name === plan ? last : null)
 }
 
-/** @param said what the plan says, by {@link planOf} */
+/**
+ * A plan that nobody knows, or remembers, gives nothing, whatever the tenant has in place of parts of it: to
+ * give everything would be the worse mistake.
+ * @param said what the plan says, by {@link planOf}
+ */
 export function entitlementOf(
   { plan, overrides }: Profile,
   said: Plan | null,
   terms: Terms | null,
 ): Entitlement {
-  // A plan that nobody remembers gives nothing: to give everything would be the worse mistake.
-  const models = said?.models ?? (plan === null ? ['*'] : [])
+  const planMissing = plan !== null && !isIn(terms, plan)
+  const serviceClass = overrides.class ?? said?.class ?? 'standard'
+  if (plan !== null && said === null) {
+    return { limits: NOTHING, class: serviceClass, models: [], dryRun: false, planMissing }
+  }
   const base = said ?? UNLIMITED
   return {
     limits: {
@@ -47,10 +56,10 @@ export function entitlementOf(
       tokensPerDay: either(overrides.tokensPerDay, base.tokensPerDay),
       tokensPerMonth: either(overrides.tokensPerMonth, base.tokensPerMonth),
     },
-    class: overrides.class ?? said?.class ?? 'standard',
-    models: overrides.models ?? models,
+    class: serviceClass,
+    models: overrides.models ?? said?.models ?? ['*'],
     dryRun: said?.dryRun ?? false,
-    planMissing: plan !== null && !isIn(terms, plan),
+    planMissing,
   }
 }
 

@@ -7,6 +7,8 @@ import type { AddressTest } from './networks.ts'
 export interface StoredKey extends Required<KeyEntry> {
   /** SHA-256 of the whole key, hex. */
   readonly hash: string
+  /** Whether what ran by it was told to end when it was revoked. */
+  readonly endRunning: boolean
 }
 
 /** A key, with what is worked out of it once. */
@@ -43,6 +45,22 @@ export class KeyBook {
     if (!key || !sameText(key.stored.hash, hash)) return undefined
     const { revoked, expires } = key.stored
     return revoked === null && (expires === null || now < expires) ? key : undefined
+  }
+
+  /**
+   * What a key shares with that which it replaces, and with those before: one minute, one month's budget.
+   * Else each rotation would give both anew.
+   * @returns the first key's id
+   */
+  lineageOf(id: string): string {
+    const lineage = new Set([id])
+    let first = id
+    for (;;) {
+      const before = this.#keys.get(first)?.stored.replaces ?? null
+      if (before === null || lineage.has(before)) return first
+      lineage.add(before)
+      first = before
+    }
   }
 
   all(): readonly StoredKey[] {

@@ -15,8 +15,6 @@ const KEY = new RegExp(
   `^psk_([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)_([0-9A-Za-z]{${KEY_ID_LENGTH}})_[0-9A-Za-z]{${SECRET_LENGTH}}_([0-9A-Za-z]{${MAC_LENGTH}})$`,
 )
 
-export { TENANT_ID } from './tenant-id.ts'
-
 /** Fills an array with random bytes and returns it. */
 export type RandomBytes = (bytes: Uint8Array<ArrayBuffer>) => Uint8Array
 

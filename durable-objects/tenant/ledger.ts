@@ -1,5 +1,6 @@
 import type { Booking, LedgerEntry, Spent } from './booking.ts'
 import type { StoredUsage, UsageKey, UsagePage, UsageQuery, UsageRow } from './contract.ts'
+import { makeTable } from './tables.ts'
 
 const HOUR_MS = 3_600_000
 const DAY_MS = 24 * HOUR_MS
@@ -13,6 +14,13 @@ const PAGE = 10_000
 const DAY_SPREAD_MS = 3 * DAY_MS
 
 export type SettledId = Pick<Booking, 'request' | 'admittedAt'>
+
+/** By the admission first: so the old ones stand together, and no index is written for each request. */
+const SETTLED = {
+  name: 'settled',
+  columns: { request: 'TEXT NOT NULL', admitted: 'INTEGER NOT NULL', at: 'INTEGER NOT NULL' },
+  key: ['admitted', 'request'],
+}
 
 const COLUMNS = 'requests, errors, limited, prompt, cached, completion, estimated, cost'.split(', ')
 const SUMS = COLUMNS.map((name) => `SUM(${name}) AS ${name}`).join(', ')
@@ -56,11 +64,9 @@ export class Ledger {
         prompt INTEGER NOT NULL, cached INTEGER NOT NULL, completion INTEGER NOT NULL,
         estimated INTEGER NOT NULL, cost REAL NOT NULL,
         PRIMARY KEY (hour, day, key, model)) WITHOUT ROWID;
-      CREATE TABLE IF NOT EXISTS settled (
-        request TEXT NOT NULL, admitted INTEGER NOT NULL, at INTEGER NOT NULL,
-        PRIMARY KEY (request, admitted)) WITHOUT ROWID;
-      CREATE INDEX IF NOT EXISTS settled_at ON settled (at);
+      DROP INDEX IF EXISTS settled_at;
     `)
+    makeTable(this.#sql, SETTLED)
   }
 
   /**
@@ -68,21 +74,24 @@ export class Ledger {
    * admitted twice, since the first answer was lost on its way, is two.
    */
   isSettled({ request, admittedAt }: SettledId): boolean {
-    const sql = 'SELECT 1 FROM settled WHERE request = ? AND admitted = ?'
-    return this.#sql.exec(sql, request, admittedAt).toArray().length > 0
+    const sql = 'SELECT 1 FROM settled WHERE admitted = ? AND request = ?'
+    return this.#sql.exec(sql, admittedAt, request).toArray().length > 0
   }
 
   /**
    * Notes that a request has been booked.
    * @param now Unix milliseconds
+   * @returns false: it was noted before, and must not be booked again
    */
-  noteSettled({ request, admittedAt }: SettledId, now: number): void {
+  noteSettled({ request, admittedAt }: SettledId, now: number): boolean {
     if (now - this.#prunedAt >= PRUNE_EVERY_MS) {
       this.#prunedAt = now
-      this.#sql.exec('DELETE FROM settled WHERE at < ?', now - REMEMBER_MS)
+      const before = now - REMEMBER_MS
+      // None was settled before it was admitted.
+      this.#sql.exec('DELETE FROM settled WHERE admitted < ? AND at < ?', before, before)
     }
-    const sql = 'INSERT OR IGNORE INTO settled (request, admitted, at) VALUES (?, ?, ?)'
-    this.#sql.exec(sql, request, admittedAt, now)
+    const sql = 'INSERT OR IGNORE INTO settled (admitted, request, at) VALUES (?, ?, ?) RETURNING 1'
+    return this.#sql.exec(sql, admittedAt, request, now).toArray().length > 0
   }
 
   /** Adds to a line, which is made where there is none. */
@@ -98,7 +107,7 @@ export class Ledger {
         `SELECT ${period} AS period, key, model, ${SUMS} FROM usage WHERE hour >= ? AND hour < ?
          GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`,
         hourOf(from),
-        to,
+        hourOf(to),
       )
       .toArray()
       .map(({ period, ...counts }) => ({
@@ -225,7 +234,8 @@ export class Ledger {
   }
 }
 
-const hourOf = (at: number): number => Math.floor(at / HOUR_MS) * HOUR_MS
+/** When the hour of a moment begins; both in Unix milliseconds. */
+export const hourOf = (at: number): number => Math.floor(at / HOUR_MS) * HOUR_MS
 
 /** `2026-11-23T14:00Z` */
 const hourName = (hour: number): string => `${new Date(hour).toISOString().slice(0, 16)}Z`

@@ -113,22 +113,22 @@ export function recall(parts: readonly Part[], at: number, now: number): void {
 }
 
 /**
- * Settles to the truth: what was reserved too much is free again at once, and what was used beyond it
- * counts from now on.
+ * Settles to the truth: what was reserved too much is free again at once, and what was used beyond it is
+ * owed.
  * @param at when it was let in
  */
 export function settle(parts: readonly Part[], used: number, at: number, now: number): void {
   for (const { meter, tokens } of parts) {
-    if (used < tokens) meter.tokens.credit(at, tokens - used)
-    else if (used > tokens) meter.tokens.add(now, used - tokens)
+    if (used < tokens) meter.tokens.credit(at, tokens - used, now)
+    else if (used > tokens) meter.tokens.owe(now, used - tokens)
   }
 }
 
 /** As if it had never been let in. */
-export function undo(parts: readonly Part[], at: number): void {
+export function undo(parts: readonly Part[], at: number, now: number): void {
   for (const { meter, tokens } of parts) {
-    meter.requests.credit(at, 1)
-    meter.tokens.credit(at, tokens)
+    meter.requests.credit(at, 1, now)
+    meter.tokens.credit(at, tokens, now)
   }
 }
 

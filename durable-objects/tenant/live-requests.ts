@@ -2,7 +2,7 @@ import type { Claim } from './contract.ts'
 import type { Need, Part } from './limits.ts'
 
 /** One request's part of the allowance, for as long as it is live. */
-export interface Held {
+export interface LiveRequest {
   readonly request: string
   /** The key's id, or `jwt`. */
   readonly key: string
@@ -18,7 +18,7 @@ export interface Held {
   readonly expiresAt: number
   /** It must end. */
   dismissed: boolean
-  /** Resolves then, or when it has ended; made for the first who waits. */
+  /** Resolves then, or when it has ended. Null before somebody waits. */
   dismissal: PromiseWithResolvers<void> | null
 }
 
@@ -27,7 +27,7 @@ export interface Held {
  * request: neither can stay behind (L32).
  */
 export class LiveRequests {
-  readonly #live = new Map<string, Held>()
+  readonly #live = new Map<string, LiveRequest>()
   /** Tokens of all reservations. */
   #reserved = 0
   /** No live one expires before. */
@@ -42,18 +42,18 @@ export class LiveRequests {
     return this.#reserved
   }
 
-  get(request: string): Held | undefined {
+  get(request: string): LiveRequest | undefined {
     return this.#live.get(request)
   }
 
-  add(held: Held): void {
+  add(held: LiveRequest): void {
     this.#live.set(held.request, held)
     this.#reserved += tokensOf(held)
     this.#firstExpiry = Math.min(this.#firstExpiry, held.expiresAt)
   }
 
   /** Takes one out. False: it was out before, or another request of that id has taken its place. */
-  remove(held: Held): boolean {
+  remove(held: LiveRequest): boolean {
     if (this.#live.get(held.request) !== held) return false
     this.#live.delete(held.request)
     this.#reserved -= tokensOf(held)
@@ -62,7 +62,7 @@ export class LiveRequests {
   }
 
   /** Pending until it must end, or has ended. */
-  dismissal(held: Held): Promise<void> {
+  dismissal(held: LiveRequest): Promise<void> {
     held.dismissal ??= Promise.withResolvers()
     if (held.dismissed || this.#live.get(held.request) !== held) held.dismissal.resolve()
     return held.dismissal.promise
@@ -81,7 +81,7 @@ export class LiveRequests {
   }
 
   /** Those whose time is over, should a machine have vanished without a word (L05). */
-  overdue(now: number): readonly Held[] {
+  overdue(now: number): readonly LiveRequest[] {
     if (now < this.#firstExpiry) return []
     const live = [...this.#live.values()]
     const over = live.filter(({ expiresAt }) => expiresAt <= now)
@@ -94,4 +94,4 @@ export class LiveRequests {
   }
 }
 
-const tokensOf = ({ need }: Held): number => need.prompt + need.output
+const tokensOf = ({ need }: LiveRequest): number => need.prompt + need.output

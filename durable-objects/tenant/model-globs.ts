@@ -22,7 +22,9 @@ export function allowsModel(models: readonly string[], model: string): boolean {
 }
 
 /**
- * Names and globs of what both lists allow.
+ * Names and globs of what both lists allow. What two globs have in common takes more globs than anybody has
+ * room for when there are many stars in them: two globs with more than one `*` each way, neither of which is
+ * within the other, are left out. It never says too much, and who decides asks both lists.
  * @example commonModels(['qwen', 'claude-*'], ['claude-3-*', 'gpt']) // ['claude-3-*']
  */
 export function commonModels(a: readonly string[], b: readonly string[]): readonly string[] {
@@ -32,7 +34,8 @@ export function commonModels(a: readonly string[], b: readonly string[]): readon
       // No name has a `*` in it, so one glob may stand for another: then it stands for all that one does.
       if (matchesModel(one, other)) common.add(other)
       else if (matchesModel(other, one)) common.add(one)
-      else for (const both of overlap(one, other)) common.add(both)
+      else if (isSimple(one) && isSimple(other))
+        for (const both of overlap(one, other)) common.add(both)
     }
   }
   return [...common]
@@ -44,6 +47,9 @@ function compile(models: readonly string[]): ModelTest {
   const globs = models.filter(isGlob)
   return (model) => names.has(model) || globs.some((glob) => matchesModel(glob, model))
 }
+
+/** There is one star in it. */
+const isSimple = (glob: string): boolean => glob.split('*').length === 2
 
 /** Globs that together stand for what two globs have in common; one may come up twice. */
 function overlap(a: string, b: string): readonly string[] {

@@ -13,19 +13,29 @@ export interface NewKeyDeps {
 /** Makes a key for a tenant: what its owner is shown once, and what is kept of it. */
 export async function makeKey(
   tenant: string,
-  { name, expires, limits }: NewKey,
+  { name, expires, limits, replaces = null }: NewKey & { readonly replaces?: string | null },
   { secret, random, now }: NewKeyDeps,
 ): Promise<{ readonly key: string; readonly stored: StoredKey }> {
   const { key, keyId } = await mintKey(tenant, await importSigningKey(secret), random)
   const hash = await hashKey(key)
   return {
     key,
-    stored: { id: keyId, hash, name, created: now(), revoked: null, expires, limits },
+    stored: {
+      id: keyId,
+      hash,
+      name,
+      created: now(),
+      revoked: null,
+      expires,
+      limits,
+      replaces,
+      endRunning: false,
+    },
   }
 }
 
-/** A key as it is shown: without its hash. */
+/** A key as it is shown: without its hash, and what is for the object alone. */
 export function entryOf(stored: StoredKey): KeyEntry {
-  const { hash: _, ...entry } = stored
+  const { hash: _, endRunning: __, ...entry } = stored
   return entry
 }

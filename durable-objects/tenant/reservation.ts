@@ -5,9 +5,10 @@ import type { Bill, ReservationRpc } from './contract.ts'
 
 /** What a reservation is about. */
 export interface Hold {
-  /** Resolves when the request must end. */
-  readonly dismissed: Promise<void>
-  readonly settle: (bill: Bill) => void
+  /** Resolves when the request must end. Asked when somebody waits. */
+  readonly dismissed: () => Promise<void>
+  /** Settled once it is written down. */
+  readonly settle: (bill: Bill) => Promise<void>
 }
 
 /**
@@ -16,7 +17,7 @@ export interface Hold {
  */
 export class Reservation extends RpcTarget implements ReservationRpc {
   readonly #hold: Hold
-  #settled = false
+  #settled: Promise<void> | null = null
 
   constructor(hold: Hold) {
     super()
@@ -24,22 +25,21 @@ export class Reservation extends RpcTarget implements ReservationRpc {
   }
 
   wait(): Promise<void> {
-    return this.#hold.dismissed
+    return this.#hold.dismissed()
   }
 
   /** While somebody waits on what it gives, the reservation itself can be dropped. */
   watch(): Watch {
-    return new Watch(this.#hold.dismissed)
+    return new Watch(this.#hold.dismissed())
   }
 
   /** Only the first word counts; that a drop always follows shall not cost a look into the ledger. */
-  settle(bill: Bill): void {
-    if (this.#settled) return
-    this.#settled = true
-    this.#hold.settle(bill)
+  settle(bill: Bill): Promise<void> {
+    this.#settled ??= this.#hold.settle(bill)
+    return this.#settled
   }
 
   [Symbol.dispose](): void {
-    this.settle(LOST)
+    this.settle(LOST).catch(() => {}) // it waits for the next write, and nobody is left to hear of it
   }
 }

@@ -3,7 +3,7 @@ import type { Claim, Running } from './contract.ts'
 import { commit, partsOf, recall, settle, undo } from './limits.ts'
 import type { Need, Part, Scope } from './limits.ts'
 import { LiveRequests } from './live-requests.ts'
-import type { Held } from './live-requests.ts'
+import type { LiveRequest } from './live-requests.ts'
 
 /** A reservation outlives its request's deadline by this much before it is swept, in milliseconds. */
 const SWEEP_GRACE_MS = 60_000
@@ -36,7 +36,7 @@ export class Reservations {
     this.#known = known
   }
 
-  take(keyId: string, claim: Claim, { scopes, share }: Weighing): Held {
+  take(keyId: string, claim: Claim, { scopes, share }: Weighing): LiveRequest {
     const at = this.#now()
     const parts = partsOf(scopes, needOf(claim), share)
     commit(parts, at)
@@ -44,7 +44,7 @@ export class Reservations {
   }
 
   /** Takes back one that a reset has taken. What the minutes have forgotten of it they learn again. */
-  retake(running: Running, { scopes, share }: Weighing): Held {
+  retake(running: Running, { scopes, share }: Weighing): LiveRequest {
     const { at, claim } = running
     const live = this.live.get(claim.request)
     if (live) {
@@ -63,15 +63,16 @@ export class Reservations {
    * @param used tokens it has really used; null: as if it had never been
    * @returns false: it was given back before
    */
-  giveBack(held: Held, used: number | null): boolean {
+  giveBack(held: LiveRequest, used: number | null): boolean {
     if (!this.live.remove(held)) return false
-    if (used === null) undo(held.parts, held.countedAt)
-    else settle(held.parts, used, held.countedAt, this.#now())
+    const now = this.#now()
+    if (used === null) undo(held.parts, held.countedAt, now)
+    else settle(held.parts, used, held.countedAt, now)
     return true
   }
 
   /** Those whose time is over. */
-  overdue(): readonly Held[] {
+  overdue(): readonly LiveRequest[] {
     return this.live.overdue(this.#now())
   }
 
@@ -79,8 +80,8 @@ export class Reservations {
     { keyId, at, claim }: Omit<Running, 'contract'>,
     parts: readonly Part[],
     countedAt: number,
-  ): Held {
-    const held: Held = {
+  ): LiveRequest {
+    const held: LiveRequest = {
       request: claim.request,
       key: keyId,
       claim,

@@ -12,12 +12,17 @@ export interface SaidRights {
   readonly plan: Plan | null
 }
 
+/** How often terms of one version may take the place of each other, in milliseconds. */
+const OTHERS_EVERY_MS = 60_000
+
 /** What holds for a tenant, and who may change it: the operator, and terms that are newer. */
 export class Rights implements SaidRights {
   #profile: Profile
   #terms: Terms | null
   #plan: Plan | null
   #entitlement: Entitlement
+  /** When terms were taken last, Unix milliseconds. */
+  #takenAt = -Infinity
 
   constructor({ profile, terms, plan }: SaidRights) {
     this.#profile = profile
@@ -52,20 +57,29 @@ export class Rights implements SaidRights {
     this.#work()
   }
 
-  /** @returns false: it has them already, or newer ones */
-  setTerms(terms: Terms): boolean {
-    if (!this.wants(terms)) return false
+  /**
+   * @param now of a clock that never goes back, Unix milliseconds
+   * @returns false: it has them already, or newer ones
+   */
+  setTerms(terms: Terms, now: number): boolean {
+    if (!this.wants(terms, now)) return false
     this.#terms = terms
+    this.#takenAt = now
     this.#work()
     return true
   }
 
-  /** Whether terms are newer than its own, and others. */
-  wants({ version, hash }: Pick<Terms, 'version' | 'hash'>): boolean {
+  /**
+   * Whether terms are others than its own, and newer; or as new, as another release makes them of the same
+   * file. While both releases are at work neither has the last word, so those are taken now and then.
+   */
+  wants({ version, hash }: Pick<Terms, 'version' | 'hash'>, now: number): boolean {
     if (this.#terms === null) return true
-    if (version <= this.#terms.version) return false
-    if (hash !== this.#terms.hash) return true
-    this.#terms = { ...this.#terms, version } // the same, said again
+    if (version < this.#terms.version) return false
+    if (hash !== this.#terms.hash) {
+      return version > this.#terms.version || now - this.#takenAt >= OTHERS_EVERY_MS
+    }
+    if (version > this.#terms.version) this.#terms = { ...this.#terms, version } // the same, said again
     return false
   }
 

@@ -2,7 +2,7 @@ import type { Price, Terms } from '../fleet/snapshot.ts'
 import { countedOf, isError } from './bills.ts'
 import type { Booking } from './booking.ts'
 import type { Bill, Budget } from './contract.ts'
-import type { Held } from './live-requests.ts'
+import type { LiveRequest } from './live-requests.ts'
 import { costOf } from './prices.ts'
 import { alarmsOf } from './spending.ts'
 import type { Spending } from './spending.ts'
@@ -15,7 +15,7 @@ export interface Tariff {
 }
 
 /** @returns tokens, of all kinds, that a request has really used */
-export function usedBy(held: Held, bill: Bill): number {
+export function usedBy(held: LiveRequest, bill: Bill): number {
   const { promptTokens, completionTokens, estimatedTokens } = countedOf(bill, held.need)
   return promptTokens + completionTokens + estimatedTokens
 }
@@ -26,7 +26,7 @@ export function usedBy(held: Held, bill: Bill): number {
  * @param now Unix milliseconds
  */
 export function bookingOf(
-  held: Held,
+  held: LiveRequest,
   bill: Bill,
   spending: Spending,
   { terms, budget, keyBudget }: Tariff,

@@ -19,16 +19,25 @@ export interface Expense {
  */
 export class Spending {
   readonly #ledger: (day: string, month: string) => Spent
+  readonly #lineageOf: (key: string) => string
   #calendar: Calendar
   #timeZone: string
   #period: Period | null = null
   tokensToday = 0
   tokensThisMonth = 0
   costThisMonth = 0
-  #costByKey = new Map<string, number>()
+  readonly #costs = new Map<string, number>()
 
-  /** @param ledger sums of what has been booked */
-  constructor(timeZone: string, ledger: (day: string, month: string) => Spent) {
+  /**
+   * @param ledger    sums of what has been booked
+   * @param lineageOf what keys have in common that have taken each other's place
+   */
+  constructor(
+    timeZone: string,
+    ledger: (day: string, month: string) => Spent,
+    lineageOf: (key: string) => string,
+  ) {
+    this.#lineageOf = lineageOf
     this.#timeZone = timeZone
     this.#calendar = new Calendar(timeZone)
     this.#ledger = ledger
@@ -51,15 +60,16 @@ export class Spending {
     if (period.month !== this.#period?.month) {
       this.tokensThisMonth = spent.tokensThisMonth
       this.costThisMonth = spent.costThisMonth
-      this.#costByKey = new Map(Object.entries(spent.costByKey))
+      this.#costs.clear()
+      for (const [key, cost] of Object.entries(spent.costByKey)) this.#addCost(key, cost)
     }
     this.#period = period
     return period
   }
 
-  /** This month's cost of one key. */
+  /** This month's cost of a key, and of those whose place it has taken, or that have taken its. */
   costOf(key: string): number {
-    return this.#costByKey.get(key) ?? 0
+    return this.#costs.get(this.#lineageOf(key)) ?? 0
   }
 
   /** Adds what is being booked in the period last turned to. */
@@ -67,7 +77,12 @@ export class Spending {
     this.tokensToday += tokens
     this.tokensThisMonth += tokens
     this.costThisMonth += cost
-    if (cost !== 0) this.#costByKey.set(key, this.costOf(key) + cost)
+    if (cost !== 0) this.#addCost(key, cost)
+  }
+
+  #addCost(key: string, cost: number): void {
+    const lineage = this.#lineageOf(key)
+    this.#costs.set(lineage, (this.#costs.get(lineage) ?? 0) + cost)
   }
 }
 

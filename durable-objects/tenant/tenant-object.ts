@@ -1,7 +1,7 @@
 import { DurableObject } from 'cloudflare:workers'
 import { secretsOf } from '../fleet/target.ts'
-import type { Held, StoredKey } from './account.ts'
 import { Bookkeeper } from './bookkeeper.ts'
+import { Chores } from './chores.ts'
 import { DIRECTORY_NAME } from './contract.ts'
 import type {
   Admission,
@@ -25,8 +25,10 @@ import type {
   UsageRestored,
   UsageRow,
 } from './contract.ts'
+import { KeyIssuer } from './key-issuer.ts'
 import { Listing } from './listing.ts'
-import { entryOf, makeKey } from './new-key.ts'
+import type { LiveRequest } from './live-requests.ts'
+import { entryOf } from './new-key.ts'
 import { Reservation } from './reservation.ts'
 import { NO_KEY_LIMITS, NO_PLAN, TenantStore } from './tenant-store.ts'
 
@@ -44,6 +46,8 @@ const INVALID = { kind: 'refused', code: 'invalid_api_key' } as const
 export class Tenant extends DurableObject<TenantEnv> implements TenantRpc {
   readonly #store: TenantStore
   readonly #listing: Listing
+  readonly #chores: Chores
+  readonly #keys: KeyIssuer
   /** Null: there is no such tenant, and nothing is stored. */
   #books: Bookkeeper | null = null
 
@@ -56,12 +60,23 @@ export class Tenant extends DurableObject<TenantEnv> implements TenantRpc {
       entry: () => this.#line(),
       now: Date.now,
     })
+    this.#chores = new Chores({
+      storage: ctx.storage,
+      store: this.#store,
+      listing: this.#listing,
+      books: () => this.#books,
+      post: { fetch: fetch.bind(globalThis), secretOf: secretsOf(env) },
+      now: Date.now,
+    })
+    this.#keys = new KeyIssuer({
+      account: () => this.#books?.account ?? null,
+      putKey: (key) => this.#store.putKey(key),
+      secret: env.KEY_SIGNING_SECRET,
+      random: (bytes) => crypto.getRandomValues(bytes),
+      now: Date.now,
+    })
     this.#open()
-    if (!this.#books) return
-    if (this.#listing.unknown) {
-      this.#listing.owe(this.#books.account.id)
-      ctx.waitUntil(this.#setAlarm())
-    } else if (this.#store.retention.due !== null) ctx.waitUntil(this.#setAlarmIfNone())
+    if (this.#books) ctx.waitUntil(this.#chores.goOn())
   }
 
   async create(
@@ -104,15 +119,16 @@ export class Tenant extends DurableObject<TenantEnv> implements TenantRpc {
     const books = this.#books
     if (!books) return null
     const { account } = books
-    const profile = { ...account.profile, ...change }
-    account.setProfile(profile)
+    account.setProfile({ ...account.profile, ...change }, endRunning)
+    const { profile } = account
     if (endRunning && profile.suspended) account.dismiss(null)
     this.#store.atOnce(() => {
       this.#store.putProfile(profile)
       this.#store.putTerms(account)
       if ('plan' in change || 'suspended' in change) this.#listing.owe(account.id)
     })
-    await this.#tellDirectory()
+    if ('budget' in change) books.tellBudget()
+    await this.#chores.tellDirectory()
     return books.entry()
   }
 
@@ -125,7 +141,7 @@ export class Tenant extends DurableObject<TenantEnv> implements TenantRpc {
       this.#store.clear()
       this.#listing.owe(books.account.id)
     })
-    await this.#tellDirectory()
+    await this.#chores.tellDirectory()
     return true
   }
 
@@ -143,25 +159,17 @@ export class Tenant extends DurableObject<TenantEnv> implements TenantRpc {
   }
 
   async settle(running: Running, bill: Bill): Promise<void> {
-    this.#books?.settleLate(running, bill)
+    await this.#books?.settleLate(running, bill)
   }
 
   async createKey(key: NewKey | string | null): Promise<CreatedKey> {
     // A Worker of the release before says its name alone.
-    if (typeof key === 'object' && key !== null) return this.#mint(key)
-    return this.#mint({ name: key, expires: null, limits: NO_KEY_LIMITS })
+    if (typeof key === 'object' && key !== null) return this.#keys.issue(key)
+    return this.#keys.issue({ name: key, expires: null, limits: NO_KEY_LIMITS })
   }
 
   async rotateKey(id: string, { graceMs }: { readonly graceMs: number }): Promise<CreatedKey> {
-    if (!this.#books) return { kind: 'no-tenant' }
-    const old = this.#books.account.key(id)
-    const now = Date.now()
-    if (!old || old.revoked !== null || (old.expires ?? Infinity) <= now) return { kind: 'no-key' }
-    const minted = await this.#mint(old)
-    if (minted.kind === 'created') {
-      this.#keepKey({ ...old, expires: Math.min(old.expires ?? Infinity, now + graceMs) })
-    }
-    return minted
+    return this.#keys.rotate(id, graceMs)
   }
 
   async keys(): Promise<readonly KeyEntry[] | null> {
@@ -172,12 +180,7 @@ export class Tenant extends DurableObject<TenantEnv> implements TenantRpc {
     id: string,
     { endRunning = false }: { readonly endRunning?: boolean } = {},
   ): Promise<KeyEntry | null> {
-    const account = this.#books?.account
-    const key = account?.revokeKey(id)
-    if (!account || !key) return null
-    this.#store.putKey(key)
-    if (endRunning) account.dismiss(id)
-    return entryOf(key)
+    return this.#keys.revoke(id, endRunning)
   }
 
   async usage(query: UsageQuery): Promise<readonly UsageRow[] | null> {
@@ -206,14 +209,8 @@ export class Tenant extends DurableObject<TenantEnv> implements TenantRpc {
     return page
   }
 
-  override async alarm(): Promise<void> {
-    if ((this.#listing.due ?? Infinity) <= Date.now()) await this.#listing.tell()
-    if (this.#books) {
-      const deps = { fetch: fetch.bind(globalThis), secretOf: secretsOf(this.env) }
-      await this.#store.outbox.deliver(Date.now, deps)
-    }
-    this.#tidy()
-    await this.#setAlarm()
+  override alarm(): Promise<void> {
+    return this.#chores.run()
   }
 
   #open(): void {
@@ -223,20 +220,8 @@ export class Tenant extends DurableObject<TenantEnv> implements TenantRpc {
       store: this.#store,
       now: Date.now,
       after: (ms, call) => void setTimeout(call, ms),
-      onNotice: () => this.ctx.waitUntil(this.#setAlarm()),
+      onNotice: () => this.ctx.waitUntil(this.#chores.setAlarm()),
     })
-  }
-
-  /** What is booked sets none: the lines of a tenant that is used grow old in a later life of its object. */
-  async #setAlarmIfNone(): Promise<void> {
-    if ((await this.ctx.storage.getAlarm()) === null) await this.#setAlarm()
-  }
-
-  /** Lines of old, or a restore that nobody went on with. */
-  #tidy(): void {
-    const { retention, unfinishedUntil } = this.#store
-    if (this.#books) this.#store.atOnce(() => retention.turn())
-    else if ((unfinishedUntil ?? Infinity) <= Date.now()) this.#store.clear()
   }
 
   /** This tenant's line in the directory. */
@@ -246,59 +231,19 @@ export class Tenant extends DurableObject<TenantEnv> implements TenantRpc {
     return { id, created, plan, suspended: suspended !== null }
   }
 
-  #reservation(held: Held): Reservation {
+  #reservation(held: LiveRequest): Reservation {
     const books = this.#books
     return new Reservation({
-      dismissed: books?.account.dismissal(held) ?? Promise.resolve(),
-      settle: (bill) => books?.settle(held, bill),
+      dismissed: () => books?.account.dismissal(held) ?? Promise.resolve(),
+      settle: async (bill) => books?.settle(held, bill),
     })
-  }
-
-  async #mint(wanted: NewKey): Promise<CreatedKey> {
-    if (!this.#books) return { kind: 'no-tenant' }
-    const { key, stored } = await makeKey(this.#books.account.id, wanted, {
-      secret: this.env.KEY_SIGNING_SECRET,
-      random: (bytes) => crypto.getRandomValues(bytes),
-      now: Date.now,
-    })
-    if (!this.#keepKey(stored)) return { kind: 'no-tenant' }
-    return { kind: 'created', key, entry: entryOf(stored) }
-  }
-
-  /** False: the tenant was removed meanwhile. */
-  #keepKey(key: StoredKey): boolean {
-    if (!this.#books) return false
-    this.#books.account.putKey(key)
-    this.#store.putKey(key)
-    return true
   }
 
   /** Before the whole is there, so is nobody: no request may be let in by half a ledger. */
   async #restored({ whole }: { readonly whole: boolean }): Promise<void> {
-    if (!whole) return this.#setAlarm()
+    if (!whole) return this.#chores.setAlarm()
     this.#store.atOnce(() => this.#listing.owe(this.#store.complete()))
     this.#open()
-    return this.#tellDirectory()
-  }
-
-  /** Waited for, so that who made a change finds it in the list; but not when it is out of reach. */
-  async #tellDirectory(): Promise<void> {
-    if (this.#listing.due === null) return
-    await this.#setAlarm()
-    await this.#listing.tell()
-    await this.#setAlarm()
-  }
-
-  /**
-   * For what is still to be told (a line in the directory, a webhook) or tidied up. Once nothing is, of a
-   * tenant that was removed nothing is left.
-   */
-  async #setAlarm(): Promise<void> {
-    const { outbox, retention, unfinishedUntil } = this.#store
-    const own = this.#books ? [outbox.nextDue, retention.due] : [unfinishedUntil]
-    const next = Math.min(...[this.#listing.due, ...own].map((at) => at ?? Infinity))
-    if (next < Infinity) await this.ctx.storage.setAlarm(Math.max(next, Date.now()))
-    else if (this.#books) await this.ctx.storage.deleteAlarm()
-    else await this.ctx.storage.deleteAll()
+    return this.#chores.tellDirectory()
   }
 }

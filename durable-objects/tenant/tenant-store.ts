@@ -1,6 +1,7 @@
 import type { Plan, Terms } from '../fleet/snapshot.ts'
-import type { AccountState, Checkpoint, StoredKey } from './account.ts'
+import type { AccountState, Checkpoint } from './account-state.ts'
 import type { KeyLimits, Profile, StoredUsage, TenantRecord } from './contract.ts'
+import type { StoredKey } from './key-book.ts'
 import { Ledger } from './ledger.ts'
 import { Retention } from './retention.ts'
 import { Outbox } from './webhooks.ts'
@@ -15,6 +16,9 @@ export const NO_KEY_LIMITS: KeyLimits = {
   budget: null,
 }
 
+/** What keys of an earlier release are without. */
+const NEW_IN_KEYS = { expires: null, limits: NO_KEY_LIMITS, replaces: null, endRunning: false }
+
 type KeyRow = {
   id: string
   hash: string
@@ -24,6 +28,9 @@ type KeyRow = {
   expires: number | null
   /** {@link KeyLimits} as JSON; null from an earlier release. */
   limits: string | null
+  replaces: string | null
+  /** 0 or 1; null from an earlier release. */
+  end_running: number | null
 }
 
 /** How long a restore that nobody goes on with is kept, in milliseconds. */
@@ -39,8 +46,13 @@ interface Restoring {
 /** All values but the one that the directory is owed. */
 const VALUES = 'id created profile terms plan checkpoint retention restoring'.split(' ')
 
-/** What this release added to the keys' table of the one before, which goes on writing without them. */
-const ADDED_TO_KEYS = { expires: 'INTEGER', limits: 'TEXT' }
+/** What later releases added to the keys' table of the first, which goes on writing without them. */
+const ADDED_TO_KEYS = {
+  expires: 'INTEGER',
+  limits: 'TEXT',
+  replaces: 'TEXT',
+  end_running: 'INTEGER',
+}
 
 /** What a tenant's object keeps. All of it is written at once and read in its constructor alone. */
 export class TenantStore {
@@ -87,7 +99,7 @@ export class TenantStore {
       this.#prepare()
       this.#storage.kv.put('created', created)
       this.putProfile(profile)
-      for (const key of keys) this.putKey({ expires: null, limits: NO_KEY_LIMITS, ...key })
+      for (const key of keys) this.putKey({ ...NEW_IN_KEYS, ...key })
       this.outbox.restore(notices)
       this.#continue(id, usage)
     })
@@ -142,17 +154,20 @@ export class TenantStore {
     this.#storage.kv.put('checkpoint', checkpoint)
   }
 
-  putKey({ id, hash, name, created, revoked, expires, limits }: StoredKey): void {
+  putKey({ id, hash, name, created, revoked, ...added }: StoredKey): void {
     this.#storage.sql.exec(
-      `INSERT OR REPLACE INTO keys (id, hash, name, created, revoked, expires, limits)
-       VALUES (?, ?, ?, ?, ?, ?, ?)`,
+      `INSERT OR REPLACE INTO keys
+         (id, hash, name, created, revoked, expires, limits, replaces, end_running)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
       id,
       hash,
       name,
       created,
       revoked,
-      expires,
-      JSON.stringify(limits),
+      added.expires,
+      JSON.stringify(added.limits),
+      added.replaces,
+      added.endRunning ? 1 : 0,
     )
   }
 
@@ -186,9 +201,9 @@ export class TenantStore {
   }
 }
 
-const keyOf = ({ limits, expires, ...row }: KeyRow): StoredKey => ({
+const keyOf = ({ limits, end_running: endRunning, ...row }: KeyRow): StoredKey => ({
   ...row,
-  expires,
+  endRunning: endRunning === 1,
   limits:
     limits === null ? NO_KEY_LIMITS : { ...NO_KEY_LIMITS, ...(JSON.parse(limits) as KeyLimits) },
 })

@@ -1,5 +1,6 @@
 import type { SecretOf } from '../fleet/target.ts'
 import type { BudgetNotice, StoredNotice } from './contract.ts'
+import { makeTable } from './tables.ts'
 
 /** How often a webhook is tried again, and the wait before the first time, in milliseconds; then it doubles. */
 const RETRIES = 6
@@ -48,11 +49,30 @@ export async function post(
 export const retryInMs = (attempts: number): number | null =>
   attempts > RETRIES ? null : FIRST_WAIT_MS * 2 ** (attempts - 1)
 
+/** A budget that is raised or lowered is another one, whose shares are told for themselves. */
+const NOTICES = {
+  name: 'notices',
+  columns: {
+    month: 'TEXT NOT NULL',
+    key: 'TEXT NOT NULL',
+    percent: 'INTEGER NOT NULL',
+    url_secret: 'TEXT NOT NULL',
+    body: 'TEXT NOT NULL',
+    attempts: 'INTEGER NOT NULL',
+    due: 'INTEGER',
+    // A release without it goes on writing.
+    budget: 'REAL NOT NULL DEFAULT 0',
+  },
+  key: ['month', 'key', 'percent', 'url_secret', 'budget'],
+  missing: { budget: "COALESCE(json_extract(body, '$.budget'), 0)" },
+}
+
 type Row = {
   month: string
   key: string
   percent: number
   url_secret: string
+  budget: number
   body: string
   attempts: number
 }
@@ -69,14 +89,9 @@ export class Outbox {
     this.#sql = sql
   }
 
-  /** Makes its table; one that is there stays. */
+  /** Makes its table; one that is there stays, brought to this form. */
   prepare(): void {
-    this.#sql.exec(`
-      CREATE TABLE IF NOT EXISTS notices (
-        month TEXT NOT NULL, key TEXT NOT NULL, percent INTEGER NOT NULL, url_secret TEXT NOT NULL,
-        body TEXT NOT NULL, attempts INTEGER NOT NULL, due INTEGER,
-        PRIMARY KEY (month, key, percent, url_secret)) WITHOUT ROWID
-    `)
+    makeTable(this.#sql, NOTICES)
     this.#prepared = true
   }
 
@@ -86,17 +101,17 @@ export class Outbox {
     this.#prepared = false
   }
 
-  /** Takes a notice for delivery now, unless this threshold has been told this month. */
-  put(notice: BudgetNotice, urlSecret: string): void {
-    this.#sql.exec('DELETE FROM notices WHERE month < ? AND due IS NULL', notice.month)
-    this.#insert({ notice, urlSecret, due: notice.at })
+  /** Takes a notice for delivery, unless this share of this budget has been told this month. */
+  put(stored: StoredNotice): void {
+    this.#sql.exec('DELETE FROM notices WHERE month < ? AND due IS NULL', stored.notice.month)
+    this.#insert(stored)
   }
 
   /** All of them, for a backup. */
   all(): StoredNotice[] {
     return this.#sql
       .exec<Row & { due: number | null }>(
-        'SELECT * FROM notices ORDER BY month, key, percent, url_secret',
+        'SELECT * FROM notices ORDER BY month, key, percent, url_secret, budget',
       )
       .toArray()
       .map(({ body, url_secret: urlSecret, due }) => ({
@@ -113,12 +128,13 @@ export class Outbox {
 
   #insert({ notice, urlSecret, due }: StoredNotice): void {
     this.#sql.exec(
-      `INSERT OR IGNORE INTO notices (month, key, percent, url_secret, body, attempts, due)
-       VALUES (?, ?, ?, ?, ?, 0, ?)`,
+      `INSERT OR IGNORE INTO notices (month, key, percent, url_secret, budget, body, attempts, due)
+       VALUES (?, ?, ?, ?, ?, ?, 0, ?)`,
       notice.month,
       notice.key ?? '',
       notice.percent,
       urlSecret,
+      notice.budget,
       JSON.stringify(notice),
       due,
     )
@@ -144,17 +160,18 @@ export class Outbox {
   }
 
   /** @param due Unix milliseconds; null: taken, or given up */
-  #note({ month, key, percent, url_secret: urlSecret }: Row, attempts: number, due: number | null) {
+  #note(row: Row, attempts: number, due: number | null) {
     if (!this.#prepared) return // the tenant was removed meanwhile
     this.#sql.exec(
       `UPDATE notices SET attempts = ?, due = ?
-       WHERE month = ? AND key = ? AND percent = ? AND url_secret = ?`,
+       WHERE month = ? AND key = ? AND percent = ? AND url_secret = ? AND budget = ?`,
       attempts,
       due,
-      month,
-      key,
-      percent,
-      urlSecret,
+      row.month,
+      row.key,
+      row.percent,
+      row.url_secret,
+      row.budget,
     )
   }
 }

@@ -1,9 +1,11 @@
 import { writeFileSync } from 'node:fs'
 import type { Command } from 'commander'
+import type { Problem } from '../../durable-objects/fleet/check.ts'
 import { fleetJsonSchema } from '../../durable-objects/fleet/schema.ts'
+import { callAdmin } from './admin-api.ts'
 import { EXIT, Failure } from './failure.ts'
 import { readFleet, readText } from './files.ts'
-import { paint, print, printJson } from './output.ts'
+import { complainOf, paint, print, printJson } from './output.ts'
 
 interface SchemaOptions {
   readonly out?: string
@@ -24,22 +26,53 @@ function schema({ out, check, json }: SchemaOptions): void {
   else if (json) printJson({ file: out ?? check, upToDate: true })
 }
 
-/** The commands that need no network: `check` and `schema`. */
+interface CheckOptions {
+  readonly url?: string
+  readonly profile?: string
+  readonly json?: boolean
+}
+
+async function check(file: string, { url, profile, json = false }: CheckOptions): Promise<void> {
+  const { text, fleet } = readFleet(file, json)
+  if (url !== undefined || profile !== undefined) await checkThere(file, text, { url, json })
+  const counts = {
+    models: Object.keys(fleet.models).length,
+    pools: Object.keys(fleet.pools).length,
+  }
+  if (json) printJson({ ok: true, ...counts, problems: [] })
+  else print(`${paint.green('ok')} ${file}: models ${counts.models}, pools ${counts.pools}`)
+}
+
+/** What only a router can know to be wrong: a secret that is not set, a field of a later release. */
+async function checkThere(
+  file: string,
+  text: string,
+  { url, json }: { readonly url: string | undefined; readonly json: boolean },
+): Promise<void> {
+  const { problems } = await callAdmin<{ problems: readonly Problem[] }>(url, ['fleet', 'check'], {
+    method: 'POST',
+    body: text,
+  })
+  if (problems.length === 0) return
+  if (!json) complainOf(file, text, problems)
+  const count = problems.length === 1 ? '1 mistake' : `${problems.length} mistakes`
+  throw new Failure(EXIT.invalid, `${count} in ${file}, says the router`, {
+    code: 'invalid_fleet',
+    problems,
+  })
+}
+
+/** The commands that need no network, unless they are told of a router: `check` and `schema`. */
 export function addCheckCommands(program: Command): void {
   program
     .command('check')
     .description('find every mistake in a fleet file')
     .argument('[file]', 'the fleet file', 'fleet.yaml')
+    .option('--url <url>', 'also ask this router, which knows its secrets')
     .option('--json', 'print JSON')
-    .action((file: string, { json = false }: { json?: boolean }) => {
-      const { fleet } = readFleet(file, json)
-      const counts = {
-        models: Object.keys(fleet.models).length,
-        pools: Object.keys(fleet.pools).length,
-      }
-      if (json) printJson({ ok: true, ...counts, problems: [] })
-      else print(`${paint.green('ok')} ${file}: models ${counts.models}, pools ${counts.pools}`)
-    })
+    .action((file: string, _: object, command: Command) =>
+      check(file, command.optsWithGlobals<CheckOptions>()),
+    )
   program
     .command('schema')
     .description('print the JSON Schema that editors check fleet files with')

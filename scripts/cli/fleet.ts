@@ -1,13 +1,12 @@
-import process from 'node:process'
-import { createInterface } from 'node:readline/promises'
 import { InvalidArgumentError } from 'commander'
 import type { Command } from 'commander'
-import type { PoolTook, VersionEntry } from '../../durable-objects/fleet/contract.ts'
 import type { InstanceStatus, PoolStatus } from '../../durable-objects/pool/contract.ts'
 import { callAdmin } from './admin-api.ts'
-import { EXIT, Failure } from './failure.ts'
+import { currentFleet } from './changes.ts'
+import { isoSeconds } from './time.ts'
 import { readFleet } from './files.ts'
-import { complain, complainOf, paint, print, printJson, table } from './output.ts'
+import { makeVersion } from './new-version.ts'
+import { complain, print, printJson, table } from './output.ts'
 
 /** Options of every command that talks to the router. */
 export interface Networked {
@@ -18,83 +17,26 @@ export interface Networked {
 interface ApplyOptions extends Networked {
   readonly yes?: boolean
   readonly ifMatch?: number
-}
-
-interface AppliedAnswer {
-  readonly version: number
-  readonly changed: boolean
-  readonly pools: readonly PoolTook[]
+  readonly message?: string
 }
 
 /** Adds `--url` and `--json`. */
 export const networked = (command: Command): Command =>
   command
-    .option('--url <url>', 'the router; default: PENSTOCK_URL, else the local run of this folder')
+    .option('--url <url>', 'the router; penstock --help says which one it is without')
     .option('--json', 'print JSON')
 
-const versionNumber = (text: string): number => {
+export const versionNumber = (text: string): number => {
   if (/^\d{1,15}$/.test(text)) return Number(text)
   throw new InvalidArgumentError('give a version number.')
 }
 
-/** Asks before applying. @returns the version that the answer was about; null when there is none yet */
-async function confirmed(file: string, url: string | undefined): Promise<number | null> {
-  if (!process.stdin.isTTY) {
-    throw new Failure(EXIT.invalid, 'nobody is there to ask; say --yes to apply without a question')
-  }
-  const { versions } = await callAdmin<{ versions: VersionEntry[] }>(url, ['fleet', 'versions'])
-  const current = versions[0]?.version ?? null
-  const asks = createInterface({ input: process.stdin, output: process.stderr })
-  const answer = await asks.question(
-    current === null
-      ? `Apply ${file} as the first version? [y/N] `
-      : `Replace version ${current} by ${file}? [y/N] `,
-  )
-  asks.close()
-  if (!/^y(es)?$/i.test(answer.trim())) throw new Failure(EXIT.invalid, 'not applied')
-  return current
-}
-
 async function apply(file: string, options: ApplyOptions): Promise<void> {
-  const { url, json = false, yes = false } = options
+  const { url, json = false, message } = options
   const { text } = readFleet(file, json)
-  const seen = yes ? null : await confirmed(file, url)
-  const ifMatch = options.ifMatch ?? seen
-  const call = { method: 'PUT', body: text, ...(ifMatch === null ? {} : { ifMatch }) } as const
-  const answer = await callAdmin<AppliedAnswer>(url, ['fleet'], call).catch((cause: unknown) => {
-    const problems = cause instanceof Failure ? cause.details.problems : undefined
-    if (problems && !json) complainOf(file, text, problems)
-    throw cause
-  })
-  const left = answer.pools.filter(({ taken }) => !taken)
-  if (json) printJson(answer)
-  else {
-    print(
-      answer.changed
-        ? `${paint.green('applied')} as version ${answer.version}`
-        : `version ${answer.version} is this file already`,
-    )
-    for (const { pool, error } of left)
-      complain(`pool ${pool} has not taken it: ${error ?? 'no answer'}`)
-  }
-  // Printed already; what is left is the exit code.
-  if (left.length > 0) process.exitCode = EXIT.notTakenEverywhere
-}
-
-const isoSeconds = (unixMs: number): string =>
-  new Date(unixMs).toISOString().replace(/\.\d+Z$/, 'Z')
-
-async function history({ url, json }: Networked): Promise<void> {
-  const answer = await callAdmin<{ versions: VersionEntry[] }>(url, ['fleet', 'versions'])
-  if (json) return printJson(answer)
-  if (answer.versions.length === 0) return print('no version has been applied yet')
-  const rows = answer.versions.map(({ version, at, models, pools }) => [
-    String(version),
-    isoSeconds(at),
-    String(models),
-    String(pools),
-  ])
-  return print(table(['version', 'at', 'models', 'pools'], rows))
+  const current = await currentFleet(url)
+  const call = { method: 'PUT', body: text, query: { message } } as const
+  await makeVersion({ name: file, text, current, path: ['fleet'], call }, options)
 }
 
 const instanceRow = (pool: PoolStatus, it: InstanceStatus): string[] => [
@@ -108,30 +50,37 @@ const instanceRow = (pool: PoolStatus, it: InstanceStatus): string[] => [
   it.reason,
 ]
 
-async function status({ url, json }: Networked): Promise<void> {
-  const answer = await callAdmin<{ pools: PoolStatus[] }>(url, ['pools'])
-  if (json) return printJson(answer)
-  if (answer.pools.length === 0) return print('no pool is running; apply a fleet file first')
-  const rows = answer.pools.flatMap((pool) => pool.instances.map((it) => instanceRow(pool, it)))
-  return print(
-    table(
-      ['pool', 'instance', 'state', 'in flight', 'running', 'waiting', 'since', 'reason'],
-      rows,
-    ),
-  )
+interface Pools {
+  readonly pools: readonly PoolStatus[]
+  readonly unreachable?: readonly string[]
 }
 
-/** The commands about the fleet: `apply`, `history`, `status`. */
+async function status({ url, json }: Networked): Promise<void> {
+  const answer = await callAdmin<Pools>(url, ['pools'])
+  if (json) return printJson(answer)
+  const { pools, unreachable = [] } = answer
+  if (pools.length === 0) print('no pool is running; apply a fleet file first')
+  else {
+    const rows = pools.flatMap((pool) => pool.instances.map((it) => instanceRow(pool, it)))
+    const head = ['pool', 'instance', 'state', 'in flight', 'running', 'waiting', 'since', 'reason']
+    print(table(head, rows))
+  }
+  for (const pool of unreachable) complain(`pool ${pool} cannot be reached`)
+  const newest = Math.max(...pools.map(({ fleet }) => fleet))
+  for (const { pool, fleet } of pools) {
+    if (fleet < newest) complain(`pool ${pool} runs version ${fleet}, not ${newest}`)
+  }
+}
+
+/** The commands about the fleet as it is: `apply`, `status`. */
 export function addFleetCommands(program: Command): void {
   networked(program.command('apply'))
     .description('make a fleet file the next version')
     .argument('<file>', 'the fleet file')
-    .option('--yes', 'do not ask')
+    .option('--message <text>', 'why, for the history')
+    .option('--yes', 'do not ask, even where a model loses its last instance')
     .option('--if-match <version>', 'only if this version is the current one', versionNumber)
     .action(apply)
-  networked(program.command('history'))
-    .description('list the versions that were applied, newest first')
-    .action(history)
   networked(program.command('status'))
     .description('show every pool and its instances')
     .action(status)

@@ -8,7 +8,7 @@ const coloursFor = (stream: NodeJS.WriteStream) =>
   pc.createColors(stream.isTTY && process.env['NO_COLOR'] === undefined)
 
 export const paint = coloursFor(process.stdout)
-const paintError = coloursFor(process.stderr)
+export const paintError = coloursFor(process.stderr)
 
 export const print = (text: string): void => void process.stdout.write(`${text}\n`)
 export const complain = (text: string): void => void process.stderr.write(`${text}\n`)

@@ -7,8 +7,8 @@ import {
   mintKey,
   parseKey,
   sameText,
-  TENANT_ID,
 } from '../../durable-objects/tenant/keys.ts'
+import { TENANT_ID } from '../../durable-objects/tenant/tenant-id.ts'
 import { Keyring, type Checks } from '../../worker/ingress/authenticate.ts'
 
 const random = (into: Uint8Array<ArrayBuffer>) => crypto.getRandomValues(into)

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import type { Verdict } from '../../durable-objects/tenant/account.ts'
+import type { Verdict } from '../../durable-objects/tenant/account-state.ts'
 import {
   TenantWorld,
   heldOf,
@@ -98,6 +98,16 @@ describe('who may come in', () => {
     expect(refused(world.admit({ model: 'qwen' })).message).toContain('This API key')
     expect(refused(world.admit({ model: 'other' })).message).toContain('your plan')
   })
+
+  it('may use what both have, even where it cannot be said in few words', () => {
+    const world = new TenantWorld({
+      plan: { models: ['*a*b*'] },
+      keys: [key('k', { limits: { models: ['*c*d*'] } })],
+    })
+    expect(world.admit(null)).toMatchObject({ standing: { models: [] } })
+    expect(codeOf(world.admit({ model: 'cadb' }))).toBe('admitted')
+    expect(codeOf(world.admit({ model: 'cbda' }))).toBe('model_not_allowed')
+  })
 })
 
 describe('terms', () => {
@@ -117,7 +127,23 @@ describe('terms', () => {
     expect(codeOf(world.admit({}, { terms: { version: 4, hash: 'older' } }))).toBe('admitted')
     expect(world.account.setTerms(terms({ version: 4, hash: 'older' }))).toBe(false)
     expect(codeOf(world.admit({}, { terms: { version: 6, hash: 'first' } }))).toBe('admitted')
-    expect(codeOf(world.admit({}, { terms: { version: 6, hash: 'other' } }))).toBe('admitted')
+    expect(codeOf(world.admit({}, { terms: { version: 5, hash: 'older' } }))).toBe('admitted')
+  })
+
+  it('of the same version that another release makes otherwise are taken, once a minute at most', () => {
+    const world = new TenantWorld({ terms: { version: 5, hash: 'made before' } })
+    const [before, since] = ['made before', 'made since'].map((hash) => terms({ version: 5, hash }))
+    expect(world.admit({}, { terms: since! })).toEqual({ kind: 'terms-wanted' })
+    expect(world.account.setTerms(since!)).toBe(true)
+    for (const asked of [before!, since!, before!]) {
+      expect(codeOf(world.admit({}, { terms: asked }))).toBe('admitted')
+      world.now += 20_000 - 1
+    }
+    expect(world.account.setTerms(before!)).toBe(false)
+    world.now += 3
+    expect(world.account.setTerms(before!)).toBe(true)
+    // Newer ones never wait.
+    expect(world.account.setTerms(terms({ version: 6, hash: 'newer' }))).toBe(true)
   })
 
   it('that have lost a plan leave its tenants what it said last, over a reset too', () => {
@@ -169,11 +195,14 @@ describe('what is refused', () => {
     world.now += 20_000
     heldOf(world.admit({ promptTokens: 80, outputTokens: 0 }))
     const { retryAfterS } = refused(world.admit({ promptTokens: 10, outputTokens: 0 }))
-    expect(retryAfterS).toBe(41)
+    expect(retryAfterS).toBe(40)
     // Both limits are in its way: it waits for the later one.
     expect(refused(world.admit({ promptTokens: 50, outputTokens: 0 })).retryAfterS).toBe(60)
-    world.now += 41_000
+    world.now += 40_000
     expect(codeOf(world.admit({ promptTokens: 10, outputTokens: 0 }))).toBe('admitted')
+    expect(refused(world.admit({ promptTokens: 50, outputTokens: 0 })).retryAfterS).toBe(20)
+    world.now += 20_000
+    expect(codeOf(world.admit({ promptTokens: 50, outputTokens: 0 }))).toBe('admitted')
   })
 
   it('is told not to try again where its prompt alone is more than a minute allows', () => {
@@ -211,10 +240,65 @@ describe('tokens of a minute', () => {
     world.now += 30_000
     world.end(held, { promptTokens: 100, completionTokens: 700 })
     expect(remaining(world)).toBe(200)
-    world.now += 30_100
+    world.now += 30_000
     expect(remaining(world)).toBe(400)
     world.now += 30_000
     expect(remaining(world)).toBe(1_000)
+  })
+
+  it('that were used beyond the limit are paid back before anything new comes in, over a reset too', () => {
+    const world = new TenantWorld({
+      plan: { tpm: 1_000 },
+      keys: [key('k'), key('small', { limits: { tpm: 500 } })],
+    })
+    const held = heldOf(world.admit({ promptTokens: 100, outputTokens: 100 }, { keyId: 'small' }))
+    world.end(held, { promptTokens: 100, completionTokens: 3_900 })
+    expect(refused(world.admit()).retryAfterS).toBe(60) // four minutes in truth, but nobody is told more
+    for (const passed of [1, 2]) {
+      world.now += MINUTE
+      world.checkpoint()
+      world.reset()
+      expect(remaining(world)).toBe(0)
+      expect(refused(world.admit()).allowances?.tokens?.resetMs, `${passed}`).toBeGreaterThan(
+        (4 - passed) * MINUTE - 1,
+      )
+    }
+    world.now += 2 * MINUTE + 99 * 2
+    expect(remaining(world)).toBe(1_000)
+    expect(codeOf(world.admit({}, { keyId: 'small' })), 'its own').toBe('rate_limit_exceeded')
+    world.now += 4 * MINUTE
+    expect(codeOf(world.admit({}, { keyId: 'small' }))).toBe('admitted')
+  })
+
+  it('of answers nobody has limited never come to more than the plan in the long run', () => {
+    const world = new TenantWorld({ plan: { tpm: 1_000 } })
+    const [began, minutes] = [world.now, 600]
+    while (world.now < began + minutes * MINUTE) {
+      const verdict = world.admit({ promptTokens: 10, outputTokens: 40 })
+      if (verdict.kind === 'admitted') {
+        world.now += 10
+        world.end(heldOf(verdict), { promptTokens: 10, completionTokens: 9_990 })
+      } else world.now += (refused(verdict).retryAfterS ?? 0) * 1_000
+    }
+    expect(tokensOf(world.ledger.lines)).toBeGreaterThan(0.9 * minutes * 1_000)
+    expect(tokensOf(world.ledger.lines)).toBeLessThanOrEqual((minutes + 1) * 1_000 + 10_000)
+  })
+
+  it('are owed by nobody in a dry run', () => {
+    const world = new TenantWorld({ plan: { tpm: 1_000, dryRun: true } })
+    world.end(heldOf(world.admit()), { completionTokens: 90_000 })
+    world.now += MINUTE
+    expect(world.admit()).not.toHaveProperty('overLimit')
+  })
+
+  it('are nothing where vLLM has refused the request', () => {
+    const world = new TenantWorld({ plan: { tpm: 1_000, tokensPerDay: 1_000 } })
+    const held = heldOf(world.admit({ promptTokens: 900, outputTokens: 0 }))
+    const uncounted = { promptTokens: null, completionTokens: null, cachedTokens: null } as const
+    world.end(held, { ending: 'done', counted: null, ...uncounted })
+    expect(remaining(world)).toBe(1_000)
+    expect(world.account.entry().tokensToday).toBe(0)
+    expect(codeOf(world.admit({ promptTokens: 900, outputTokens: 0 }))).toBe('admitted')
   })
 
   it('that weigh nothing are never in the way of a request without any (L38)', () => {
@@ -446,6 +530,48 @@ describe('money', () => {
   })
 })
 
+describe('a key that has taken the place of another', () => {
+  const limits = { rpm: 2, budget: { monthly: 1, stop: true } }
+  const rotated = (world: TenantWorld, id: string, replaces: string) =>
+    world.account.putKey(key(id, { limits, replaces }))
+
+  it('goes on with its minute, over a reset too', () => {
+    const world = new TenantWorld({ keys: [key('k', { limits })] })
+    heldOf(world.admit())
+    rotated(world, 'second', 'k')
+    rotated(world, 'third', 'second')
+    heldOf(world.admit({}, { keyId: 'third' }))
+    for (const keyId of ['k', 'second', 'third']) {
+      expect(codeOf(world.admit({}, { keyId }))).toBe('rate_limit_exceeded')
+    }
+    world.checkpoint()
+    world.reset()
+    expect(codeOf(world.admit({}, { keyId: 'second' }))).toBe('rate_limit_exceeded')
+  })
+
+  it('goes on with its budget, and so does the other', () => {
+    const world = new TenantWorld({ keys: [key('k', { limits }), key('other', { limits })] })
+    const spend = (keyId: string, promptTokens: number) =>
+      world.end(heldOf(world.admit({}, { keyId })), { promptTokens, completionTokens: 0 })
+    spend('k', 500_000)
+    rotated(world, 'second', 'k')
+    expect(spend('second', 500_000)?.alarms.map(({ percent }) => percent)).toEqual([80, 100])
+    for (const reset of [false, true]) {
+      if (reset) world.reset()
+      for (const keyId of ['k', 'second']) {
+        expect(codeOf(world.admit({}, { keyId }))).toBe('insufficient_quota')
+      }
+    }
+    expect(codeOf(world.admit({}, { keyId: 'other' }))).toBe('admitted')
+  })
+
+  it('is an end, whatever a backup makes of it', () => {
+    const world = new TenantWorld({ keys: [key('a', { limits, replaces: 'b' })] })
+    rotated(world, 'b', 'a')
+    expect(codeOf(world.admit({}, { keyId: 'a' }))).toBe('admitted')
+  })
+})
+
 describe('pressure on a pool', () => {
   it('shrinks the rates of the lower classes, for that request alone, and shows it', () => {
     const world = new TenantWorld({ plan: { class: 'batch', rpm: 10, tpm: 1_000 } })
@@ -553,17 +679,41 @@ describe('after a reset', () => {
     expect(allowancesOf(world.admit(null))?.tokens?.remaining).toBe(900)
   })
 
-  it('a request whose key or tenant was taken away meanwhile must end', () => {
+  it('a request goes on whose key was revoked, or has expired, or whose tenant is suspended', () => {
     const world = new TenantWorld({ keys: [key('k'), key('old', { expires: Infinity })] })
     const [mine, old] = [heldOf(world.admit()), heldOf(world.admit({}, { keyId: 'old' }))]
     world.account.revokeKey('k')
     world.account.putKey(key('old', { expires: world.now }))
+    world.account.setProfile(profile({ suspended: { at: 1, reason: null } }))
+    world.reset()
+    expect(world.account.resume(runningOf(mine))).not.toBeNull()
+    expect(world.account.resume(runningOf(old))).not.toBeNull()
+    expect(world.account.resume({ ...runningOf(mine), keyId: 'none' })).toBeNull()
+  })
+
+  it('a request that was told to end with its key ends', () => {
+    const world = new TenantWorld({ keys: [key('k'), key('other')] })
+    const [mine, other] = [heldOf(world.admit()), heldOf(world.admit({}, { keyId: 'other' }))]
+    world.account.revokeKey('k', true)
+    world.account.revokeKey('k') // what was said stays said
     world.reset()
     expect(world.account.resume(runningOf(mine))).toBeNull()
-    expect(world.account.resume({ ...runningOf(mine), keyId: 'none' })).toBeNull()
-    expect(world.account.resume(runningOf(old))).not.toBeNull() // expired: what runs goes on
-    world.account.setProfile(profile({ suspended: { at: 1, reason: null } }))
-    expect(world.account.resume(runningOf(old))).toBeNull()
+    expect(world.account.resume(runningOf(other))).not.toBeNull()
+  })
+
+  it('a request that was told to end with its tenant ends, until that is let in again', () => {
+    const world = new TenantWorld()
+    const held = heldOf(world.admit())
+    const suspended = { at: 1, reason: null }
+    world.account.setProfile(profile({ suspended }), true)
+    world.account.setProfile(profile({ suspended: { at: 1, reason: 'unpaid' } }))
+    world.reset()
+    expect(world.account.resume(runningOf(held))).toBeNull()
+    world.account.setProfile(profile())
+    const later = heldOf(world.admit())
+    world.account.setProfile(profile({ suspended }))
+    world.reset()
+    expect(world.account.resume(runningOf(later))).not.toBeNull()
   })
 
   it('the minutes of a key go on too', () => {

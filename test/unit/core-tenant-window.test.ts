@@ -65,7 +65,7 @@ describe('a sliding minute', () => {
     const minute = new SlidingMinute()
     for (let i = 0; i < 600; i++) minute.add(START, 1)
     expect(minute.used(START + MINUTE_MS - 1)).toBe(600)
-    expect(minute.used(START + MINUTE_MS + 100)).toBe(0)
+    expect(minute.used(START + MINUTE_MS)).toBe(0)
   })
 
   it('says exactly when there is room: then there is, and a millisecond earlier there is not', () => {
@@ -75,9 +75,10 @@ describe('a sliding minute', () => {
         let now = START
         for (const { gap, count } of asked) minute.add((now += gap), count)
         const wait = minute.whenAtMost(now, most)
-        const [early, late] = [new SlidingMinute(minute.saved(now)), minute]
-        if (wait > 0) expect(early.used(now + wait - 1)).toBeGreaterThan(most)
-        expect(late.used(now + wait)).toBeLessThanOrEqual(most)
+        // Whoever is told sixty seconds, and waits no longer, comes in.
+        expect(wait).toBeLessThanOrEqual(MINUTE_MS)
+        if (wait > 0) expect(minute.used(now + wait - 1)).toBeGreaterThan(most)
+        expect(minute.used(now + wait)).toBeLessThanOrEqual(most)
       }),
     )
   })
@@ -100,29 +101,32 @@ describe('a sliding minute', () => {
     const minute = new SlidingMinute()
     minute.add(START, 5)
     minute.add(START + 1_000, 3)
-    minute.credit(START, 2)
+    minute.credit(START, 2, START + 1_000)
     expect(minute.used(START + 1_000)).toBe(6)
-    minute.credit(START, 100)
+    minute.credit(START, 100, START + 1_000)
     expect(minute.used(START + 1_000)).toBe(3)
-    minute.credit(START + 1_000 - 60_100, 100) // it lay where the bucket of now lies
-    minute.credit(START + 120_000, 100)
+    minute.credit(START + 1_000 - 60_100, 100, START + 1_000) // it lay where the bucket of now lies
+    minute.credit(START + 120_000, 100, START + 1_000)
     expect(minute.used(START + 1_000)).toBe(3)
-    expect(minute.used(START + 61_100)).toBe(0)
-    minute.credit(START + 1_000, 3)
-    expect(minute.used(START + 61_100)).toBe(0)
+    expect(minute.used(START + 61_000)).toBe(0)
+    minute.credit(START + 1_000, 3, START + 61_000)
+    expect(minute.used(START + 61_000)).toBe(0)
   })
 
-  it('goes on from what was saved as if nothing had happened', () => {
+  it('goes on from what was saved: it forgets nothing earlier, and nothing a tenth of a second later', () => {
     fc.assert(
       fc.property(steps, gap, (asked, pause) => {
         const minute = new SlidingMinute()
         let now = START
         for (const { gap, count } of asked) minute.add((now += gap), count)
-        const restored = new SlidingMinute(structuredClone(minute.saved(now)))
+        const restored = new SlidingMinute({ saved: structuredClone(minute.saved(now)) })
         now += pause
-        expect(restored.emptyIn(now)).toBe(minute.emptyIn(now))
+        expect(restored.used(now)).toBeGreaterThanOrEqual(minute.used(now))
+        expect(restored.emptyIn(now)).toBeLessThanOrEqual(minute.emptyIn(now) + 99)
         for (let later = now; later < now + 61_000; later += 499) {
-          expect(restored.used(later)).toBe(minute.used(later))
+          const used = restored.used(later + 99)
+          expect(used).toBeLessThanOrEqual(minute.used(later))
+          expect(used).toBeGreaterThanOrEqual(minute.used(later + 99))
         }
       }),
     )
@@ -134,7 +138,114 @@ describe('a sliding minute', () => {
     minute.addAt(START, START - 90_000, 7)
     expect(minute.used(START)).toBe(2)
     expect(minute.used(START + 29_999)).toBe(2)
-    expect(minute.used(START + 30_100)).toBe(0)
+    expect(minute.used(START + 30_000)).toBe(0)
+  })
+})
+
+interface Said {
+  readonly gap: number
+  readonly count: number
+  readonly is: string
+}
+
+describe('what was used without having been asked for', () => {
+  const LIMIT = 60
+  const anything = fc.array(
+    fc.record({
+      gap: fc.oneof(gap, fc.integer({ min: 0, max: 20 * MINUTE_MS })),
+      count: fc.integer({ min: 1, max: 200 }),
+      is: fc.constantFrom('asked', 'owed', 'settled'),
+    }),
+    { maxLength: 40 },
+  )
+
+  /** Does one thing after the other; only what has been asked for may be refused. */
+  function play(minute: SlidingMinute, said: readonly Said[]) {
+    let now = START
+    let admittedAt = START
+    for (const { gap, count, is } of said) {
+      now += gap
+      if (is === 'owed') minute.owe(now, count)
+      else if (is === 'settled') minute.credit(admittedAt, count, now)
+      else if (minute.used(now) + (count % LIMIT) <= LIMIT) {
+        minute.add(now, count % LIMIT)
+        admittedAt = now
+      }
+    }
+    return now
+  }
+
+  it('never takes more than the limit, and nothing else comes in before it has all been taken', () => {
+    fc.assert(
+      fc.property(anything, (said) => {
+        for (let length = 1; length <= said.length; length++) {
+          const minute = new SlidingMinute({}, LIMIT)
+          const now = play(minute, said.slice(0, length))
+          expect(minute.used(now)).toBeLessThanOrEqual(LIMIT)
+          if (minute.used(now) < LIMIT) expect(minute.debt).toBe(0)
+        }
+      }),
+      { numRuns: 50 },
+    )
+  })
+
+  it('is paid at the rate of the limit, whether anybody looks or not', () => {
+    fc.assert(
+      fc.property(anything, fc.integer({ min: 1, max: 40 * MINUTE_MS }), (said, pause) => {
+        const [seen, unseen] = [new SlidingMinute({}, LIMIT), new SlidingMinute({}, LIMIT)]
+        const now = play(seen, said)
+        play(unseen, said)
+        for (let at = now; at < now + pause; at += 777) seen.used(at)
+        expect([unseen.used(now + pause), unseen.debt]).toEqual([seen.used(now + pause), seen.debt])
+        expect(unseen.emptyIn(now + pause)).toBe(seen.emptyIn(now + pause))
+        expect(unseen.saved(now + pause)).toEqual(seen.saved(now + pause))
+      }),
+      { numRuns: 50 },
+    )
+  })
+
+  it('is in what is told of the wait: then there is room, and a millisecond earlier there is not', () => {
+    fc.assert(
+      fc.property(anything, fc.integer({ min: 0, max: LIMIT - 1 }), (said, most) => {
+        const minute = new SlidingMinute({}, LIMIT)
+        const now = play(minute, said)
+        const wait = minute.whenAtMost(now, most)
+        const empty = minute.emptyIn(now)
+        if (wait > 0) expect(minute.used(now + wait - 1)).toBeGreaterThan(most)
+        expect(minute.used(now + wait)).toBeLessThanOrEqual(most)
+        expect(minute.used(now + empty)).toBe(0)
+        expect(minute.debt).toBe(0)
+      }),
+    )
+  })
+
+  it('fills no more than a limit that has become less', () => {
+    const minute = new SlidingMinute({}, 100)
+    minute.owe(START, 250)
+    minute.limit = 40
+    const wait = minute.whenAtMost(START, 39)
+    expect(minute.used(START + 59_999)).toBe(100)
+    expect(minute.used(START + MINUTE_MS)).toBe(40)
+    expect(minute.used(START + wait - 1)).toBe(40)
+    expect(minute.used(START + wait)).toBeLessThan(40)
+    expect(wait).toBe(4 * MINUTE_MS)
+  })
+
+  it('is known after a reset', () => {
+    const minute = new SlidingMinute({}, 10)
+    minute.owe(START, 35)
+    const { debt } = minute
+    const restored = new SlidingMinute({ saved: minute.saved(START), debt }, 10)
+    expect(restored.debt).toBe(25)
+    expect(restored.used(START + 3 * MINUTE_MS + 297)).toBe(5)
+    expect(restored.used(START + 4 * MINUTE_MS + 400)).toBe(0)
+  })
+
+  it('is forgotten in a minute where there is no limit', () => {
+    const minute = new SlidingMinute()
+    minute.owe(START, 1e9)
+    expect([minute.used(START), minute.debt]).toEqual([1e9, 0])
+    expect(minute.used(START + MINUTE_MS)).toBe(0)
   })
 })
 

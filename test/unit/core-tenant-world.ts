@@ -1,6 +1,6 @@
 import type { Plan, Terms } from '../../durable-objects/fleet/snapshot.ts'
 import { Account } from '../../durable-objects/tenant/account.ts'
-import type { Checkpoint, StoredKey, Verdict } from '../../durable-objects/tenant/account.ts'
+import type { Checkpoint, Verdict } from '../../durable-objects/tenant/account-state.ts'
 import type { Booking, LedgerEntry, Spent } from '../../durable-objects/tenant/booking.ts'
 import type {
   Admission,
@@ -10,7 +10,8 @@ import type {
   Profile,
   Running,
 } from '../../durable-objects/tenant/contract.ts'
-import type { Held } from '../../durable-objects/tenant/live-requests.ts'
+import type { StoredKey } from '../../durable-objects/tenant/key-book.ts'
+import type { LiveRequest } from '../../durable-objects/tenant/live-requests.ts'
 
 export const NO_LIMITS: KeyLimits = {
   rpm: null,
@@ -62,6 +63,8 @@ export const key = (
   created: 0,
   revoked: null,
   expires: null,
+  replaces: null,
+  endRunning: false,
   limits: { ...NO_LIMITS, ...limits },
   ...said,
 })
@@ -154,7 +157,7 @@ export class TenantWorld {
     }
   }
 
-  end(held: Held, said: Partial<Bill> = {}): Booking | null {
+  end(held: LiveRequest, said: Partial<Bill> = {}): Booking | null {
     return this.ledger.book(this.account.end(held, bill(said)))
   }
 
@@ -182,7 +185,7 @@ export class TenantWorld {
   }
 }
 
-export const runningOf = ({ key, at, claim }: Held): Running => ({
+export const runningOf = ({ key, at, claim }: LiveRequest): Running => ({
   contract: 1,
   keyId: key,
   at,
@@ -190,7 +193,7 @@ export const runningOf = ({ key, at, claim }: Held): Running => ({
 })
 
 /** The reservation of a verdict that must be an admission. */
-export function heldOf(verdict: Verdict): Held {
+export function heldOf(verdict: Verdict): LiveRequest {
   if (verdict.kind !== 'admitted' || !verdict.held) {
     throw new Error(`not admitted: ${JSON.stringify(verdict)}`)
   }

@@ -23,6 +23,7 @@ describe('renderServeConfig', () => {
       TENANT: 'Tenant',
       FLEET: 'Fleet',
       DIRECTORY: 'Directory',
+      OPERATORS: 'Operators',
     })) {
       expect(text).toContain(`(name = "${name}", durableObjectNamespace = "${className}")`)
       expect(text).toContain(`className = "${className}", uniqueKey = "penstock-${className}"`)

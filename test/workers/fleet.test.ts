@@ -183,6 +183,8 @@ describe('the fleet object', () => {
   it('shows a file, not what was made of it', async () => {
     expect(Object.keys((await fleet().file(null)) ?? {}).sort()).toEqual([
       'at',
+      'by',
+      'message',
       'models',
       'pools',
       'version',

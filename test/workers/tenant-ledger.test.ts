@@ -83,12 +83,12 @@ describe('the ledger', () => {
     })
   })
 
-  it('gives the hours from the first, rounded down, up to the last and without it', async () => {
+  it('gives the hours from the first to the last, without it, both rounded down', async () => {
     await inLedger('range', (ledger) => {
       for (const hour of ['13', '14', '15', '16']) ledger.add(line(`2026-11-23T${hour}:05:00Z`))
       const rows = ledger.query({
         from: Date.parse('2026-11-23T14:30:00Z'),
-        to: Date.parse('2026-11-23T16:00:00Z'),
+        to: Date.parse('2026-11-23T16:30:00Z'),
         by: 'hour',
       })
       expect(rows.map(({ period }) => period)).toEqual(['2026-11-23T14:00Z', '2026-11-23T15:00Z'])
@@ -116,10 +116,10 @@ describe('the ledger', () => {
     const HOUR = 3_600_000
     await inLedger('settled', (ledger, sql) => {
       const first = { request: 'req_1', admittedAt: 5 }
-      ledger.noteSettled(first, HOUR)
+      expect(ledger.noteSettled(first, HOUR)).toBe(true)
       expect(ledger.isSettled(first)).toBe(true)
       expect(ledger.isSettled({ request: 'req_1', admittedAt: 6 }), 'another admission').toBe(false)
-      ledger.noteSettled(first, HOUR + 1)
+      expect(ledger.noteSettled(first, HOUR + 1), 'noted before').toBe(false)
       ledger.noteSettled({ request: 'req_2', admittedAt: 5 }, 3 * HOUR)
       expect(ledger.isSettled(first)).toBe(true)
       ledger.noteSettled({ request: 'req_3', admittedAt: 5 }, 3 * HOUR + 60_001)

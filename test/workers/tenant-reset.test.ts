@@ -2,7 +2,18 @@ import { abortAllDurableObjects, runInDurableObject } from 'cloudflare:test'
 import { describe, expect, it } from 'vitest'
 import type { Profile } from '../../durable-objects/tenant/contract.ts'
 import { hashKey } from '../../durable-objects/tenant/keys.ts'
-import { admit, admitted, bill, keyOf, plan, tenantWith, terms, usage, written } from './tenancy.ts'
+import {
+  admit,
+  admitted,
+  bill,
+  keyLimits,
+  keyOf,
+  plan,
+  tenantWith,
+  terms,
+  usage,
+  written,
+} from './tenancy.ts'
 import { tenant, tenantStub } from './world.ts'
 
 const SAID: Partial<Profile> = { budget: { monthly: 50, stop: true }, overrides: { rpm: 7 } }
@@ -52,16 +63,39 @@ describe('a request that runs over a reset', () => {
     expect(await usage('resumed')).toMatchObject([{ requests: 1, completionTokens: 5 }])
   })
 
-  it('ends when its key was revoked meanwhile', async () => {
-    const key = await tenantWith('gone')
-    const { running } = await admitted('gone', key)
+  it.each([
+    { id: 'goes-on', endRunning: false, kind: 'resumed' },
+    { id: 'told-to-end', endRunning: true, kind: 'gone' },
+  ])('whose key or tenant was taken away: $kind, over resets too', async (case_) => {
+    const { id, endRunning, kind } = case_
+    const [first, second] = [await tenantWith(id), await keyOf(id)]
+    const [one, other] = [await admitted(id, first), await admitted(id, second)]
+    await tenant(id).revokeKey(first.id, { endRunning })
     await abortAllDurableObjects()
-    await tenant('gone').revokeKey(key.id)
-    expect(await tenant('gone').resume(running)).toEqual({ kind: 'gone' })
+    expect(await tenant(id).resume(one.running)).toMatchObject({ kind })
+    expect(await tenant(id).resume(other.running)).toMatchObject({ kind: 'resumed' })
+    await tenant(id).update({ suspended: { at: 1, reason: null } }, { endRunning })
+    await abortAllDurableObjects()
+    expect(await tenant(id).resume(other.running)).toMatchObject({ kind })
   })
 })
 
 describe('after a reset', () => {
+  it('a rotated key and the one it replaces still share one minute', async () => {
+    await tenantWith('lineage')
+    const old = await keyOf('lineage', { limits: keyLimits({ rpm: 2 }) })
+    const rotated = await tenant('lineage').rotateKey(old.id, { graceMs: 3_600_000 })
+    if (rotated.kind !== 'created') throw new Error(rotated.kind)
+    const key = { id: rotated.entry.id, hash: await hashKey(rotated.key) }
+    expect(rotated.entry).toMatchObject({ replaces: old.id })
+    await abortAllDurableObjects()
+    expect(await admit('lineage', old)).toMatchObject({ kind: 'admitted' })
+    expect(await admit('lineage', key)).toMatchObject({ kind: 'admitted' })
+    expect(await admit('lineage', key)).toMatchObject({ code: 'rate_limit_exceeded' })
+    const kept = (await tenant('lineage').record())?.keys.find(({ id }) => id === key.id)
+    expect(kept).toMatchObject({ replaces: old.id })
+  })
+
   it('the minute goes on, but for its last second', async () => {
     const key = await tenantWith('minute')
     const five = terms({ plans: { pro: plan({ rpm: 5 }) } })

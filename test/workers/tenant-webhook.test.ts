@@ -1,4 +1,4 @@
-import { runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test'
+import { abortAllDurableObjects, runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
 import { beforeEach, describe, expect, it, vi } from 'vitest'
 import { post, retryInMs } from '../../durable-objects/tenant/webhooks.ts'
@@ -71,17 +71,72 @@ describe('a budget', () => {
     expect(received.posts).toHaveLength(2)
   })
 
-  it('that is raised and used up to the same share again is not told again', async () => {
+  it('that is raised is another one: each of its shares is told, once', async () => {
     const key = await tenantWith('raised', { budget: { monthly: 10, stop: false } })
     await spend('raised', key, 9)
     await vi.waitFor(() => expect(received.posts).toHaveLength(1))
     await tenant('raised').update({ budget: { monthly: 20, stop: false } })
-    await spend('raised', key, 8)
     await ringLater('raised')
-    expect(received.posts).toHaveLength(1)
-    await spend('raised', key, 4)
+    expect(received.posts, 'not yet').toHaveLength(1)
+    await spend('raised', key, 8)
     await vi.waitFor(() => expect(received.posts).toHaveLength(2))
-    expect(received.posts[1]).toMatchObject({ percent: 100, budget: 20 })
+    expect(received.posts[1]).toMatchObject({ percent: 80, budget: 20 })
+    await vi.waitFor(async () =>
+      expect(await attempts('raised')).toEqual([
+        { percent: 80, attempts: 1, due: null },
+        { percent: 80, attempts: 1, due: null },
+      ]),
+    )
+    await tenant('raised').update({ budget: { monthly: 20, stop: true } })
+    await ringLater('raised')
+    expect(received.posts, 'the same amount').toHaveLength(2)
+  })
+
+  it('that is lowered, or first set, below what is spent is told at once', async () => {
+    const key = await tenantWith('lowered')
+    await spend('lowered', key, 9)
+    await tenant('lowered').update({ budget: { monthly: 12, stop: true } })
+    await ringLater('lowered')
+    expect(received.posts, 'three quarters of it').toEqual([])
+    await tenant('lowered').update({ budget: { monthly: 10, stop: true } })
+    await vi.waitFor(() => expect(received.posts).toHaveLength(1))
+    await tenant('lowered').update({ budget: { monthly: 11, stop: true }, overrides: { rpm: 9 } })
+    await vi.waitFor(() => expect(received.posts).toHaveLength(2))
+    await tenant('lowered').update({ budget: { monthly: 9, stop: true } })
+    await vi.waitFor(() => expect(received.posts).toHaveLength(4))
+    const told = received.posts.map(({ percent, budget, spent }) => [percent, budget, spent])
+    expect(told.toSorted()).toEqual(
+      [
+        [80, 10, expect.closeTo(9, 9)],
+        [80, 11, expect.closeTo(9, 9)],
+        [80, 9, expect.closeTo(9, 9)],
+        [100, 9, expect.closeTo(9, 9)],
+      ].toSorted(),
+    )
+  })
+
+  it('that an earlier release has told, whose table knows no amounts, is not told again', async () => {
+    const key = await tenantWith('before', { budget: { monthly: 10, stop: false } })
+    await spend('before', key, 9)
+    await vi.waitFor(async () => expect(await attempts('before')).toMatchObject([{ attempts: 1 }]))
+    await runInDurableObject(tenantStub('before'), (_tenant, { storage: { sql } }) => {
+      sql.exec(`
+        ALTER TABLE notices RENAME TO newer;
+        CREATE TABLE notices (
+          month TEXT NOT NULL, key TEXT NOT NULL, percent INTEGER NOT NULL, url_secret TEXT NOT NULL,
+          body TEXT NOT NULL, attempts INTEGER NOT NULL, due INTEGER,
+          PRIMARY KEY (month, key, percent, url_secret)) WITHOUT ROWID;
+        INSERT INTO notices
+          SELECT month, key, percent, url_secret, body, attempts, due FROM newer;
+        DROP TABLE newer;
+      `)
+    })
+    await abortAllDurableObjects()
+    await tenant('before').update({ budget: { monthly: 10, stop: true } })
+    await ringLater('before')
+    expect(received.posts, 'the same amount').toHaveLength(1)
+    await tenant('before').update({ budget: { monthly: 9, stop: true } })
+    await vi.waitFor(() => expect(received.posts).toHaveLength(3))
   })
 
   it('of a key is told with the key, beside that of its tenant', async () => {

@@ -52,6 +52,7 @@ describe('a key', () => {
         revoked: null,
         expires: null,
         limits: { rpm: null, tpm: null, models: null, addresses: null, budget: null },
+        replaces: null,
       },
     ])
   })

@@ -194,6 +194,7 @@ const RecordInput = z.object({
       created: time,
       revoked: time.nullable(),
       expires: time.nullable().exactOptional(),
+      replaces: z.string().nullable().exactOptional(),
       limits: z
         .object({ rpm: limit, tpm: limit, models: texts, addresses: texts, budget: Budget })
         .exactOptional(),

@@ -1,6 +1,6 @@
 import { createRemoteJWKSet, errors, jwtVerify, type JWTVerifyGetKey } from 'jose'
 import type { JwtIssuer } from '../../durable-objects/fleet/snapshot.ts'
-import { TENANT_ID } from '../../durable-objects/tenant/keys.ts'
+import { TENANT_ID } from '../../durable-objects/tenant/tenant-id.ts'
 import { Refusal } from '../refusal.ts'
 import { invalidKey, type Identity } from './authenticate.ts'
 
@@ -11,7 +11,7 @@ const ALGORITHMS = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256
 const BELIEVED_MS = 60_000
 const KEPT = 2_000
 /** After a failure the issuer's keys are left alone for so long; milliseconds. */
-const AWAY_MS = 5_000
+const AWAY_MS = 1_000
 
 export interface TokenDeps {
   /** Unix milliseconds. */
