@@ -181,13 +181,14 @@ describe('a pool without a free slot', () => {
       }),
     )
     const limitOf = ({ headers }: Received) => headers['x-ratelimit-limit-requests']
+    const before = await chat(bulk!, 'pressed')
+    expect({ status: before.status, limit: limitOf(before) }).toEqual({ status: 200, limit: '10' })
     const held = await holding('pressed')
     const waits = Array.from({ length: 8 }, () => chat(stack, 'pressed'))
     await waiting('pressed', 8)
     waits.push(chat(stack, 'pressed')) // the pool says with each place how hard it is pressed
     await waiting('pressed', 9)
 
-    const first = chat(bulk!, 'pressed')
     const prompt = chat(gold!, 'pressed')
     const refused = await eventually(
       () => chat(bulk!, 'pressed'),
@@ -201,7 +202,6 @@ describe('a pool without a free slot', () => {
     stack.sims['pressed-1']!.setProfile(QUICK)
     held.leave('reset')
     expect(limitOf(await prompt)).toBe('10')
-    await first
     for (const answer of waits) expect((await answer).status).toBe(200)
     await eventually(
       () => poolStatus(stack, 'pressed'),

@@ -238,6 +238,7 @@ describe('a token of the identity provider', () => {
       { error: { code: 'router_unavailable' } },
     ])
     expect(headers['retry-after']).toBe('5')
+    await sleep(1_100) // for so long the provider is left alone
   })
 
   it('opens what a key opens, and its keys are fetched once', async () => {

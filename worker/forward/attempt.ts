@@ -23,7 +23,7 @@ interface SettleOptions {
  * stream, and so keeps nothing of the request's body.
  */
 export class Attempt {
-  readonly #order: Pick<Order, 'endpoint' | 'signal' | 'promptEstimate' | 'reservation'>
+  readonly #order: Pick<Order, 'endpoint' | 'signal' | 'promptEstimate' | 'reservation' | 'tokens'>
   readonly #model: string
   readonly #naming: Naming
   readonly #deps: ForwardDeps
@@ -41,8 +41,8 @@ export class Attempt {
   #withdrawn: Refusal | null = null
 
   constructor(order: Order, route: Route, deps: ForwardDeps, slot: Slot) {
-    const { endpoint, signal, deadline, promptEstimate, reservation } = order
-    this.#order = { endpoint, signal, promptEstimate, reservation }
+    const { endpoint, signal, deadline, promptEstimate, reservation, tokens } = order
+    this.#order = { endpoint, signal, promptEstimate, reservation, tokens }
     this.#model = route.model.name
     this.#naming = { servedAs: route.pool.servedAs, model: route.shown }
     this.#deps = deps
@@ -189,7 +189,8 @@ export class Attempt {
     if (prompt !== null && completion !== null) {
       return { prompt, completion, cached, counted: 'reported' }
     }
-    const { promptEstimate } = this.#order
+    const { promptEstimate, tokens } = this.#order
+    if (tokens === 'none') return null
     // What nobody gets, nobody pays for: an attempt that was given up for another one.
     const isTenants = this.#committed || whole !== null || ending === 'client-left'
     if (!isTenants) return null
