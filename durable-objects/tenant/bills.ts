@@ -31,6 +31,18 @@ export function countedOf(bill: Bill, reserved: Need): Counted {
   return { promptTokens: 0, cachedTokens: 0, completionTokens: 0, estimatedTokens: estimated }
 }
 
+/**
+ * What of a bill costs money: what was counted, and the Worker's own estimate where there is no count.
+ * Or else whoever hangs up before the last frame, which alone says what was used, would pay for nothing.
+ * What failed by our doing costs nothing that nobody counted.
+ */
+export function pricedOf(bill: Bill, reserved: Need): CountedTokens {
+  if (bill.counted !== 'estimate') return countedOf(bill, reserved)
+  if (isError(bill)) return { promptTokens: 0, cachedTokens: 0, completionTokens: 0 }
+  const promptTokens = whole(bill.promptTokens)
+  return { promptTokens, cachedTokens: 0, completionTokens: whole(bill.completionTokens) }
+}
+
 /** A count as it should be; what another side says may be anything. */
 export const whole = (count: number | null): number =>
   count !== null && count > 0 && count < Infinity ? Math.ceil(count) : 0

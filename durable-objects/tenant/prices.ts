@@ -2,7 +2,7 @@ import type { Price } from '../fleet/snapshot.ts'
 
 const PRICED_TOKENS = 1_000_000
 
-/** Tokens that somebody has counted. */
+/** Tokens by what they cost. */
 export interface CountedTokens {
   readonly promptTokens: number
   /** Of the prompt's. */
@@ -12,7 +12,6 @@ export interface CountedTokens {
 
 /**
  * What tokens cost, in the fleet's currency. A prompt's token is paid once: as cached or as not.
- * Estimated tokens cost nothing: nobody has counted them.
  * @param price undefined: the model costs nothing
  */
 export function costOf(tokens: CountedTokens, price: Price | undefined): number {

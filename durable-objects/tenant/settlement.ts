@@ -1,5 +1,5 @@
 import type { Price, Terms } from '../fleet/snapshot.ts'
-import { countedOf, isError } from './bills.ts'
+import { countedOf, isError, pricedOf } from './bills.ts'
 import type { Booking } from './booking.ts'
 import type { Bill, Budget } from './contract.ts'
 import type { LiveRequest } from './live-requests.ts'
@@ -35,7 +35,7 @@ export function bookingOf(
   const { request, key, at: admittedAt } = held
   const tokens = countedOf(bill, held.need)
   const model = bill.model === '' ? held.claim.model : bill.model
-  const cost = costOf(tokens, priceOf(terms, model))
+  const cost = costOf(pricedOf(bill, held.need), priceOf(terms, model))
   const { day, month } = spending.turnTo(now)
   const alarms = [
     ...alarmsOf(budget, { key: null, month, before: spending.costThisMonth }, cost),

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { Verdict } from '../../durable-objects/tenant/account-state.ts'
+import type { Bill } from '../../durable-objects/tenant/contract.ts'
 import {
   TenantWorld,
   heldOf,
@@ -270,6 +271,17 @@ describe('tokens of a minute', () => {
     expect(codeOf(world.admit({}, { keyId: 'small' }))).toBe('admitted')
   })
 
+  it('are owed by a tenant after a reset, though nobody has come yet', () => {
+    const world = new TenantWorld({ plan: { tpm: 1_000 } })
+    world.end(heldOf(world.admit()), { completionTokens: 5_000 })
+    for (let resets = 0; resets < 2; resets++) {
+      world.checkpoint()
+      world.reset()
+    }
+    world.now += 3 * MINUTE
+    expect(codeOf(world.admit())).toBe('rate_limit_exceeded')
+  })
+
   it('of answers nobody has limited never come to more than the plan in the long run', () => {
     const world = new TenantWorld({ plan: { tpm: 1_000 } })
     const [began, minutes] = [world.now, 600]
@@ -480,6 +492,15 @@ describe('money', () => {
     ).toMatchObject({ model: 'qwen', cost: 0.75 + 40 / MILLION })
     expect(world.end(heldOf(world.admit()), { model: 'other' })?.entry.cost).toBe(0)
     expect(world.end(heldOf(world.admit()), { model: 'constructor' })?.entry.cost).toBe(0)
+  })
+
+  it('is asked for an estimate too: who hangs up before the last frame has had his answer', () => {
+    const world = new TenantWorld()
+    const left = { promptTokens: MILLION, completionTokens: 0, counted: 'estimate' } as const
+    const costOf = (bill: Partial<Bill>) =>
+      world.end(heldOf(world.admit()), { model: 'qwen', ...left, ...bill })?.entry.cost
+    expect(costOf({ ending: 'client-left' })).toBeGreaterThan(0)
+    expect(costOf({ ending: 'truncated' }), 'but for what failed by our doing').toBe(0)
   })
 
   it('tells of a budget at 80 and at 100 %, once each, the tenant’s and the key’s', () => {

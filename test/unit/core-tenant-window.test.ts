@@ -219,6 +219,15 @@ describe('what was used without having been asked for', () => {
     )
   })
 
+  it('takes room as soon as it is given back', () => {
+    const minute = new SlidingMinute({}, 100)
+    minute.add(START, 100)
+    minute.owe(START, 50)
+    minute.credit(START, 100, START + 1_000)
+    expect(minute.used(START + 1_000 + MINUTE_MS)).toBe(0)
+    expect(minute.debt).toBe(0)
+  })
+
   it('fills no more than a limit that has become less', () => {
     const minute = new SlidingMinute({}, 100)
     minute.owe(START, 250)
