@@ -1,5 +1,6 @@
 import type { Booking, LedgerEntry } from './booking.ts'
-import { hourOf, type SettledId } from './ledger.ts'
+import { hourOf } from './ledger.ts'
+import type { SettledId } from './settled-requests.ts'
 
 /** How long a booking waits for others, in milliseconds. */
 const COLLECT_MS = 100

@@ -4,8 +4,8 @@ import { BookingBatch, lineByLine } from './booking-batch.ts'
 import { type Booking, LOST } from './booking.ts'
 import { noticesOf, noticesOfNew } from './budget-notices.ts'
 import type { Admission, Bill, Running, StoredNotice, TenantEntry } from './contract.ts'
-import type { SettledId } from './ledger.ts'
 import type { LiveRequest } from './live-requests.ts'
+import type { SettledId } from './settled-requests.ts'
 import type { TenantStore } from './tenant-store.ts'
 
 /** How long a change of the sliding minute may stay in memory alone, in milliseconds. */
@@ -132,7 +132,7 @@ export class Bookkeeper {
 
   /** Settled once the booking of a request is written down; null: it has none. */
   #booked(id: SettledId): Promise<void> | null {
-    const isSettled = () => this.#deps.store.ledger.isSettled(id)
+    const isSettled = () => this.#deps.store.settled.has(id)
     return this.#batch.written(id) ?? (isSettled() ? Promise.resolve() : null)
   }
 
@@ -142,7 +142,7 @@ export class Bookkeeper {
     const { id: tenant, terms } = this.account
     store.atOnce(() => {
       const at = now()
-      const booked = bookings.filter((booking) => store.ledger.noteSettled(booking, at))
+      const booked = bookings.filter((booking) => store.settled.note(booking, at))
       for (const line of lineByLine(booked.map(({ entry }) => entry))) store.ledger.add(line)
       const alarms = booked.flatMap((booking) => booking.alarms)
       this.#tell(noticesOf(alarms, { tenant, terms, at }))

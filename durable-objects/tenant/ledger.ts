@@ -1,26 +1,13 @@
-import type { Booking, LedgerEntry, Spent } from './booking.ts'
+import type { LedgerEntry, Spent } from './booking.ts'
 import type { StoredUsage, UsageKey, UsagePage, UsageQuery, UsageRow } from './contract.ts'
-import { makeTable } from './tables.ts'
 
 const HOUR_MS = 3_600_000
 const DAY_MS = 24 * HOUR_MS
-/** A settlement is told again within the life of its request; after this its trace goes, in milliseconds. */
-const REMEMBER_MS = 2 * HOUR_MS
-const PRUNE_EVERY_MS = 60_000
 
 /** Most lines of one page: what one call may carry is 32 MiB. */
 const PAGE = 10_000
 /** How far apart the hours of one day may lie where a fleet changes its time zone, in milliseconds. */
 const DAY_SPREAD_MS = 3 * DAY_MS
-
-export type SettledId = Pick<Booking, 'request' | 'admittedAt'>
-
-/** By the admission first: so the old ones stand together, and no index is written for each request. */
-const SETTLED = {
-  name: 'settled',
-  columns: { request: 'TEXT NOT NULL', admitted: 'INTEGER NOT NULL', at: 'INTEGER NOT NULL' },
-  key: ['admitted', 'request'],
-}
 
 const COLUMNS = 'requests, errors, limited, prompt, cached, completion, estimated, cost'.split(', ')
 const SUMS = COLUMNS.map((name) => `SUM(${name}) AS ${name}`).join(', ')
@@ -49,13 +36,12 @@ type Line = Counts & { hour: number; day: string }
  */
 export class Ledger {
   readonly #sql: SqlStorage
-  #prunedAt = -Infinity
 
   constructor(sql: SqlStorage) {
     this.#sql = sql
   }
 
-  /** Makes its tables; those that are there stay. */
+  /** Makes its table; one that is there stays. */
   prepare(): void {
     this.#sql.exec(`
       CREATE TABLE IF NOT EXISTS usage (
@@ -64,34 +50,7 @@ export class Ledger {
         prompt INTEGER NOT NULL, cached INTEGER NOT NULL, completion INTEGER NOT NULL,
         estimated INTEGER NOT NULL, cost REAL NOT NULL,
         PRIMARY KEY (hour, day, key, model)) WITHOUT ROWID;
-      DROP INDEX IF EXISTS settled_at;
     `)
-    makeTable(this.#sql, SETTLED)
-  }
-
-  /**
-   * Whether a request has been booked. It is known by its id and the time of its admission: one that was
-   * admitted twice, since the first answer was lost on its way, is two.
-   */
-  isSettled({ request, admittedAt }: SettledId): boolean {
-    const sql = 'SELECT 1 FROM settled WHERE admitted = ? AND request = ?'
-    return this.#sql.exec(sql, admittedAt, request).toArray().length > 0
-  }
-
-  /**
-   * Notes that a request has been booked.
-   * @param now Unix milliseconds
-   * @returns false: it was noted before, and must not be booked again
-   */
-  noteSettled({ request, admittedAt }: SettledId, now: number): boolean {
-    if (now - this.#prunedAt >= PRUNE_EVERY_MS) {
-      this.#prunedAt = now
-      const before = now - REMEMBER_MS
-      // None was settled before it was admitted.
-      this.#sql.exec('DELETE FROM settled WHERE admitted < ? AND at < ?', before, before)
-    }
-    const sql = 'INSERT OR IGNORE INTO settled (admitted, request, at) VALUES (?, ?, ?) RETURNING 1'
-    return this.#sql.exec(sql, admittedAt, request, now).toArray().length > 0
   }
 
   /** Adds to a line, which is made where there is none. */

@@ -4,6 +4,7 @@ import type { KeyLimits, Profile, StoredUsage, TenantRecord } from './contract.t
 import type { StoredKey } from './key-book.ts'
 import { Ledger } from './ledger.ts'
 import { Retention } from './retention.ts'
+import { SettledRequests } from './settled-requests.ts'
 import { Outbox } from './webhooks.ts'
 
 export const NO_PLAN: Profile = { plan: null, overrides: {}, budget: null, suspended: null }
@@ -57,6 +58,7 @@ const ADDED_TO_KEYS = {
 /** What a tenant's object keeps. All of it is written at once and read in its constructor alone. */
 export class TenantStore {
   readonly ledger: Ledger
+  readonly settled: SettledRequests
   readonly outbox: Outbox
   readonly retention: Retention
   readonly #storage: DurableObjectStorage
@@ -67,6 +69,7 @@ export class TenantStore {
     this.#storage = storage
     this.#now = now
     this.ledger = new Ledger(storage.sql)
+    this.settled = new SettledRequests(storage.sql)
     this.retention = new Retention({ kv: storage.kv, ledger: this.ledger, now })
     this.outbox = new Outbox(storage.sql)
   }
@@ -192,6 +195,7 @@ export class TenantStore {
       if (!names.has(column)) sql.exec(`ALTER TABLE keys ADD COLUMN ${column} ${type}`)
     }
     this.ledger.prepare()
+    this.settled.prepare()
     this.outbox.prepare()
   }
 

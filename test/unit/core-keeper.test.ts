@@ -45,12 +45,8 @@ describe('what is kept across resets', () => {
     const wait = vi.spyOn(grip.kept, 'wait')
     const { promise, resolve } = Promise.withResolvers<void>()
     const onTaken = vi.fn<() => void>()
-    const kept = {
-      ...grip.kept,
-      wait: grip.kept.wait,
-      watch: async () => ({ wait: () => promise }),
-    }
-    keeperOf({ ...grip, kept }, async () => null).watch(onTaken)
+    Object.assign(grip.kept, { watch: async () => ({ wait: () => promise }) })
+    keeperOf(grip, async () => null).watch(onTaken)
     await settled()
     expect(wait).not.toHaveBeenCalled()
     resolve()

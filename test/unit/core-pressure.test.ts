@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import { array, assert, double, nat, option, property, record, tuple } from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { Pressure, type Strain } from '../../durable-objects/pool/pressure.ts'
 
@@ -48,12 +48,12 @@ describe('how hard a pool is pressed', () => {
   })
 
   it('is never anything else than one of its steps, and ends when the strain does', () => {
-    const strain = fc.record({
-      queue: fc.double({ min: 0, max: 1, noNaN: true }),
-      kv: fc.option(fc.double({ min: 0, max: 1, noNaN: true })),
+    const strain = record({
+      queue: double({ min: 0, max: 1, noNaN: true }),
+      kv: option(double({ min: 0, max: 1, noNaN: true })),
     })
-    fc.assert(
-      fc.property(fc.array(fc.tuple(strain, fc.nat(10_000))), (story) => {
+    assert(
+      property(array(tuple(strain, nat(10_000))), (story) => {
         const { look, after } = pressure()
         for (const [strained, ms] of story) {
           after(ms)

@@ -97,8 +97,19 @@ function tenantSaying(...answers: readonly (Admitted | Error)[]) {
     })
   const admitted: Admitted = { kind: 'admitted', standing: STANDING, reservation, at: 900 }
   return {
-    ...{ asked, settledBy, resumed, state, standings, identity, applicant, receipt, metered },
-    ...{ reservation, reservationOf, admitted, word },
+    asked,
+    settledBy,
+    resumed,
+    state,
+    standings,
+    identity,
+    applicant,
+    receipt,
+    metered,
+    reservation,
+    reservationOf,
+    admitted,
+    word,
     over: () => Promise.all(deferred),
   }
 }

@@ -104,6 +104,23 @@ describe('settlements', () => {
     })
   })
 
+  it('that a reset has swallowed are not answered, and booked when they are told anew', async () => {
+    const key = await tenantWith('swallowed')
+    const { reservation, running } = await admitted('swallowed', key)
+    await usage('swallowed')
+    const settled = Promise.resolve(reservation.settle(bill())).then(
+      () => 'written',
+      () => 'swallowed',
+    )
+    await tenant('swallowed').keys() // it has arrived
+    await abortAllDurableObjects()
+    expect(await settled).toBe('swallowed')
+    expect(await usage('swallowed')).toEqual([])
+    await tenant('swallowed').settle(running, bill())
+    await abortAllDurableObjects()
+    expect(await usage('swallowed')).toMatchObject([{ requests: 1, promptTokens: 10 }])
+  })
+
   it('that wait are among the sums of a new day and month', async () => {
     await withBooks('midnight', async ({ clock, books, admit }) => {
       const { held } = admit()
@@ -153,10 +170,26 @@ describe('what is noted as settled', () => {
     await withBooks('noted', async ({ store, books, admit, ring, requests }) => {
       const { held, running } = admit()
       const settled = books.settle(held, bill())
-      store.ledger.noteSettled({ request: running.claim.request, admittedAt: running.at }, NOW)
+      store.settled.note({ request: running.claim.request, admittedAt: running.at }, NOW)
       ring(100)
       await settled
       expect(requests()).toBe(0)
+    })
+  })
+
+  it('is known for two hours: a request by its id and its admission', async () => {
+    const HOUR = 3_600_000
+    await withBooks('remembered', ({ store: { settled }, storage: { sql } }) => {
+      const first = { request: 'req_1', admittedAt: 5 }
+      expect(settled.note(first, HOUR)).toBe(true)
+      expect(settled.has(first)).toBe(true)
+      expect(settled.has({ request: 'req_1', admittedAt: 6 }), 'another admission').toBe(false)
+      expect(settled.note(first, HOUR + 1), 'noted before').toBe(false)
+      settled.note({ request: 'req_2', admittedAt: 5 }, 3 * HOUR)
+      expect(settled.has(first)).toBe(true)
+      settled.note({ request: 'req_3', admittedAt: 5 }, 3 * HOUR + 60_001)
+      expect(settled.has(first)).toBe(false)
+      expect(sql.exec('SELECT request FROM settled').toArray()).toHaveLength(2)
     })
   })
 
@@ -166,9 +199,12 @@ describe('what is noted as settled', () => {
       const row = sql.exec(insert, 'req')
       row.toArray()
       expect(row.rowsWritten).toBe(1)
+      for (let i = 0; i < 50; i++)
+        sql.exec('INSERT INTO settled (request, admitted, at) VALUES (?, 5, 5)', `req_${i}`)
       const gone = sql.exec('DELETE FROM settled WHERE admitted < 2 AND at < 2')
       gone.toArray()
       expect(gone.rowsWritten).toBe(1)
+      expect(gone.rowsRead, 'those that stay are not looked at').toBeLessThan(10)
     })
   })
 
@@ -190,6 +226,12 @@ describe('what is noted as settled', () => {
     await abortAllDurableObjects()
     await tenant('earlier').settle(running, bill())
     expect(await usage('earlier')).toMatchObject([{ requests: 1 }])
+    // That release comes back for a while.
+    await runInDurableObject(tenantStub('earlier'), (_tenant, { storage: { sql } }) => {
+      sql.exec('CREATE INDEX IF NOT EXISTS settled_at ON settled (at)')
+    })
+    await abortAllDurableObjects()
+    await tenant('earlier').show()
     await runInDurableObject(tenantStub('earlier'), (_tenant, { storage: { sql } }) => {
       const made = "SELECT name FROM sqlite_master WHERE name LIKE 'settled%'"
       expect(sql.exec(made).toArray()).toEqual([{ name: 'settled' }])

@@ -111,22 +111,6 @@ describe('the ledger', () => {
       })
     })
   })
-
-  it('knows for two hours what was settled: a request by its id and its admission', async () => {
-    const HOUR = 3_600_000
-    await inLedger('settled', (ledger, sql) => {
-      const first = { request: 'req_1', admittedAt: 5 }
-      expect(ledger.noteSettled(first, HOUR)).toBe(true)
-      expect(ledger.isSettled(first)).toBe(true)
-      expect(ledger.isSettled({ request: 'req_1', admittedAt: 6 }), 'another admission').toBe(false)
-      expect(ledger.noteSettled(first, HOUR + 1), 'noted before').toBe(false)
-      ledger.noteSettled({ request: 'req_2', admittedAt: 5 }, 3 * HOUR)
-      expect(ledger.isSettled(first)).toBe(true)
-      ledger.noteSettled({ request: 'req_3', admittedAt: 5 }, 3 * HOUR + 60_001)
-      expect(ledger.isSettled(first)).toBe(false)
-      expect(sql.exec('SELECT request FROM settled').toArray()).toHaveLength(2)
-    })
-  })
 })
 
 describe('what a tenant has used', () => {
