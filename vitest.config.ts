@@ -27,7 +27,7 @@ export default defineConfig({
           testTimeout: 60_000,
           hookTimeout: 60_000,
           // Each file starts Nginx, workerd and simulators of its own, and waits for most of its time.
-          maxWorkers: 3,
+          maxWorkers: 4,
         },
       },
     ],

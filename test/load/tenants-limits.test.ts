@@ -12,7 +12,7 @@ import { sleep } from '../support/e2e-wait.ts'
 import { startStack, type Stack } from '../support/stack.ts'
 import { tenantsOf, type Tenants } from '../support/tenants.ts'
 
-const SECONDS = Number(process.env['LOAD_SECONDS'] ?? 150)
+const SECONDS = Number(process.env['LOAD_SECONDS'] ?? 75)
 const CLIENTS = 200
 const MINUTE_MS = 60_000
 const RPM = 240
