@@ -38,11 +38,10 @@ export class Pressure {
   look({ queue, kv }: Strain): number {
     const reached = stepOf(queue, kv ?? 0)
     if (reached > this.#level) return this.#step(reached)
+    if (this.#level === 0) return 0 // as nearly always, and this is asked for every slot
     const held = this.#now() - this.#since >= HOLD_MS
-    if (this.#level > 0 && held && stepOf(queue / RELIEF, (kv ?? 0) / RELIEF) < this.#level) {
-      return this.#step(this.#level - 1)
-    }
-    return this.#level
+    const relieved = stepOf(queue / RELIEF, (kv ?? 0) / RELIEF) < this.#level
+    return held && relieved ? this.#step(this.#level - 1) : this.#level
   }
 
   #step(level: number): number {
@@ -52,5 +51,8 @@ export class Pressure {
   }
 }
 
-const stepOf = (queue: number, kv: number): number =>
-  STEPS.findLastIndex((step) => queue >= step.queue || kv >= step.kv) + 1
+function stepOf(queue: number, kv: number): number {
+  let step = 0
+  for (const { queue: queued, kv: used } of STEPS) if (queue >= queued || kv >= used) step++
+  return step
+}
