@@ -1,5 +1,5 @@
 import { bundleWorker } from './bundle.ts'
-import { readWorkerConfig } from './config.ts'
+import { readWorkerConfig, type WorkerConfig } from './config.ts'
 import { startFront, type Front } from './front.ts'
 import { startWorkerd } from './workerd.ts'
 
@@ -13,6 +13,8 @@ export interface RouterOptions {
   readonly storage: string | null
   /** Bundled Worker to run instead of the project's own. */
   readonly code?: string
+  /** What `wrangler.toml` says, where it has been read already. */
+  readonly config?: WorkerConfig
   readonly texts?: Readonly<Record<string, string>>
   /** How many services of the Worker share these objects, each behind a front of its own. Default 1. */
   readonly services?: number
@@ -42,7 +44,7 @@ export const bundleRouter = async (): Promise<string> =>
 export async function startRouter(options: RouterOptions): Promise<Router> {
   const { secrets, storage, texts, services, onLog } = options
   const workerd = await startWorkerd({
-    config: await readWorkerConfig(),
+    config: options.config ?? (await readWorkerConfig()),
     code: options.code ?? (await bundleRouter()),
     secrets,
     storage,

@@ -2,7 +2,8 @@
  * The whole path over real sockets, for e2e tests: simulated vLLM that answers every endpoint, Nginx where asked for, the Worker with
  * its objects in workerd, the front. Free ports, storage of its own, nothing left behind.
  */
-import { fileURLToPath } from 'node:url'
+import { readFile } from 'node:fs/promises'
+import process from 'node:process'
 import { stringify } from 'yaml'
 import { checkFleet } from '../../durable-objects/fleet/check.ts'
 import { compileFleet } from '../../durable-objects/fleet/compile.ts'
@@ -10,12 +11,12 @@ import type { FleetInput } from '../../durable-objects/fleet/schema.ts'
 import type { PoolStatus } from '../../durable-objects/pool/contract.ts'
 import { poolObjectName } from '../../durable-objects/pool/name.ts'
 import { adminOf, untilReady, type Admin } from '../../scripts/local/admin.ts'
-import { bundleWorker } from '../../scripts/local/bundle.ts'
 import { startSiteNginx } from '../../scripts/local/demo.ts'
 import { localFleet } from '../../scripts/local/demo-fleet.ts'
 import { findNginx } from '../../scripts/local/nginx.ts'
 import { startRouter } from '../../scripts/local/router.ts'
 import { startSim, type Sim, type SimOptions } from '../../scripts/sim/server.ts'
+import { BUILT, build, type Built } from './e2e-setup.ts'
 import { ephemeralPort } from './ports.ts'
 
 type PoolInput = FleetInput['pools'][string]
@@ -92,9 +93,14 @@ const NODE_KEY = 'node-key-for-tests'
 const SITE = 'lab'
 const READY_MS = 15_000
 
-let bundle: Promise<string> | undefined
-/** Once per test file's process: it takes longer than everything else here. */
-const bundled = () => (bundle ??= bundleWorker(fileURLToPath(new URL('entry.js', import.meta.url))))
+let built: Promise<Built> | undefined
+/** Once for all files where vitest was told to, else once per test file's process. */
+const whatIsBuilt = () => (built ??= findBuilt())
+
+async function findBuilt(): Promise<Built> {
+  const file = process.env[BUILT]
+  return file === undefined ? build() : (JSON.parse(await readFile(file, 'utf8')) as Built)
+}
 
 /** Starts everything; what was started is stopped again when a later part fails. */
 export async function startStack(options: StackOptions): Promise<Stack> {
@@ -117,7 +123,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     host: '127.0.0.1',
     port: 0,
     storage: null,
-    code: await bundled(),
+    ...(await whatIsBuilt()),
     secrets: {
       ADMIN_TOKEN,
       KEY_SIGNING_SECRET: 'a-signing-secret-for-tests',
