@@ -1,10 +1,13 @@
+import type { Snapshot } from '../durable-objects/fleet/snapshot.ts'
 import type { SecretOf } from '../durable-objects/fleet/target.ts'
 import type { Ending } from '../durable-objects/pool/contract.ts'
-import { entrance, identify, sourceOf, withNews, type Ctx } from './entrance.ts'
+import { sourceOf, withNews, type Ctx } from './entrance.ts'
 import { forwardDeps } from './forward-deps.ts'
 import type { Reservation } from './forward/order.ts'
 import type { Slot } from './forward/slot.ts'
+import { UNCOUNTED } from './forward/usage.ts'
 import { fleetInFlux, STALE_TRIES, StaleRoute, takeSlot } from './forward/slots.ts'
+import type { Identity } from './ingress/authenticate.ts'
 import { askerOf, workOf } from './ingress/work.ts'
 import type { Receipt } from './receipt.ts'
 import { Refusal } from './refusal.ts'
@@ -27,21 +30,16 @@ export interface Lent {
 export interface LendOptions {
   /** What the tenant calls the model; null where the URL says it. */
   readonly model: string | null
-  readonly user: string | null
   readonly receipt: Receipt
+  /** The fleet as it was when the socket came, the URL's prefix, and whose it is. */
+  readonly snapshot: Snapshot
+  readonly prefix: string
+  readonly identity: Identity
   /** The request's part of its tenant's allowance, however many instances are tried for it. */
   readonly reservation: Reservation
   /** Instances that have failed already. */
   readonly avoid?: readonly string[]
 }
-
-/** Nobody says how many tokens went over a socket. */
-const UNCOUNTED = {
-  promptTokens: null,
-  completionTokens: null,
-  cachedTokens: null,
-  counted: null,
-} as const
 
 /** Nothing was done for it: as if the tenant had not asked. */
 export function undo(reservation: Reservation): void {
@@ -62,19 +60,17 @@ export function settleUse(reservation: Reservation, ending: Ending, model: strin
  */
 export async function lend(
   c: Ctx,
-  { model, user, receipt, reservation, avoid = [] }: LendOptions,
+  { model, receipt, snapshot, prefix, identity, reservation, avoid = [] }: LendOptions,
 ): Promise<Lent> {
   const startedAt = Date.now()
   const source = sourceOf(c)
-  const { snapshot, prefix } = await entrance(c, source)
-  const identity = await identify(c, snapshot)
   const { tenant } = identity
   const deps = forwardDeps(c)
-  const asked = { prefix, model, cohort: cohortOf(tenant, user) }
+  const asked = { prefix, model, cohort: cohortOf(tenant, null) }
   const failed = avoid.map((instance) => ({ ...NOT_AGAIN, instance }))
   const { raw } = c.req
   const unknown = { promptTokens: 0, outputTokens: null, prefix: new Uint8Array() }
-  const work = workOf({ user }, askerOf(raw, tenant, raw.headers), unknown)
+  const work = workOf({}, askerOf(raw, tenant, raw.headers), unknown)
   const asking = { reservation, receipt, work: () => work, tokens: 'none' } as const
   let [route] = await withNews(source, snapshot, (at) => resolveAll(at, asked))
   for (let tries = 1; ; tries++) {

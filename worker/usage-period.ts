@@ -1,5 +1,6 @@
 import { Calendar } from '../durable-objects/tenant/calendar.ts'
 import type { UsageQuery, UsageRow } from '../durable-objects/tenant/contract.ts'
+import { sumOf } from '../durable-objects/tenant/use.ts'
 import { DAY_MS, dayIn, momentIn } from './moments.ts'
 import { Refusal } from './refusal.ts'
 
@@ -102,22 +103,10 @@ function byMonth(rows: readonly UsageRow[]): UsageRow[] {
     const period = row.period.slice(0, '2026-11'.length)
     const name = JSON.stringify([period, row.key, row.model])
     const sum = sums.get(name)
-    sums.set(name, sum ? added(sum, row) : { ...row, period })
+    sums.set(name, sum ? { ...sum, ...sumOf(sum, row) } : { ...row, period })
   }
   return [...sums.values()]
 }
-
-const added = (a: UsageRow, b: UsageRow): UsageRow => ({
-  ...a,
-  requests: a.requests + b.requests,
-  errors: a.errors + b.errors,
-  limited: a.limited + b.limited,
-  promptTokens: a.promptTokens + b.promptTokens,
-  cachedTokens: a.cachedTokens + b.cachedTokens,
-  completionTokens: a.completionTokens + b.completionTokens,
-  estimatedTokens: a.estimatedTokens + b.estimatedTokens,
-  cost: a.cost + b.cost,
-})
 
 const invalid = (param: string, message: string): Refusal =>
   new Refusal('invalid_value', message, { param })

@@ -1,6 +1,7 @@
 import type { Booking, LedgerEntry } from './booking.ts'
 import { hourOf } from './ledger.ts'
 import type { SettledId } from './settled-requests.ts'
+import { sumOf } from './use.ts'
 
 /** How long a booking waits for others, in milliseconds. */
 const COLLECT_MS = 100
@@ -77,19 +78,7 @@ export function lineByLine(entries: readonly LedgerEntry[]): LedgerEntry[] {
   for (const entry of entries) {
     const name = JSON.stringify([hourOf(entry.at), entry.day, entry.key, entry.model])
     const line = lines.get(name)
-    lines.set(name, line ? added(line, entry) : entry)
+    lines.set(name, line ? { ...line, ...sumOf(line, entry) } : entry)
   }
   return [...lines.values()]
 }
-
-const added = (a: LedgerEntry, b: LedgerEntry): LedgerEntry => ({
-  ...a,
-  requests: a.requests + b.requests,
-  errors: a.errors + b.errors,
-  limited: a.limited + b.limited,
-  promptTokens: a.promptTokens + b.promptTokens,
-  cachedTokens: a.cachedTokens + b.cachedTokens,
-  completionTokens: a.completionTokens + b.completionTokens,
-  estimatedTokens: a.estimatedTokens + b.estimatedTokens,
-  cost: a.cost + b.cost,
-})

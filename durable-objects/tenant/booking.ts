@@ -1,7 +1,8 @@
 import type { Bill } from './contract.ts'
+import type { Use } from './use.ts'
 
 /** What is added to one line of the ledger; the line is known by hour, day, key and model. */
-export interface LedgerEntry {
+export interface LedgerEntry extends Use {
   /** Unix milliseconds: a moment of the hour it belongs to. */
   readonly at: number
   /** `2026-11-23`, in the fleet's time zone: where zones are half an hour apart, one hour has two. */
@@ -9,14 +10,6 @@ export interface LedgerEntry {
   /** The key's id, or `jwt`. */
   readonly key: string
   readonly model: string
-  readonly requests: number
-  readonly errors: number
-  readonly limited: number
-  readonly promptTokens: number
-  readonly cachedTokens: number
-  readonly completionTokens: number
-  readonly estimatedTokens: number
-  readonly cost: number
 }
 
 /** A budget that has just been used up by this share; told once a month for each share. */

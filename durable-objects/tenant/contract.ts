@@ -5,6 +5,7 @@
  */
 import type { Terms } from '../fleet/snapshot.ts'
 import type { Ending, ServiceClass, WatchRpc } from '../pool/contract.ts'
+import type { Use } from './use.ts'
 
 /** What a tenant, or one of its keys, may use. Null: no limit of this kind. */
 export interface Limits {
@@ -244,24 +245,11 @@ export interface UsageQuery {
 }
 
 /** One line of the ledger. */
-export interface UsageRow {
+export interface UsageRow extends Use {
   /** `2026-11-23T14:00Z`, `2026-11-23` or `2026-11`; days and months in the fleet's time zone. */
   readonly period: string
   readonly key: string
   readonly model: string
-  readonly requests: number
-  /** Of the requests, those that failed by no fault of the tenant. */
-  readonly errors: number
-  /** Refused by a limit, or would have been in a dry run; none of `requests`, or among them. */
-  readonly limited: number
-  readonly promptTokens: number
-  /** Of the prompts' tokens, those out of a prefix cache. */
-  readonly cachedTokens: number
-  readonly completionTokens: number
-  /** Of requests whose tokens nobody counted; in none of the above. */
-  readonly estimatedTokens: number
-  /** In the fleet's currency, by the prices of the time. */
-  readonly cost: number
 }
 
 /** One line of the ledger as it is kept: by the hour, and by the day once it is old. */

@@ -1,4 +1,5 @@
 import type { LedgerEntry } from './booking.ts'
+import { NO_USE } from './use.ts'
 
 const HOUR_MS = 3_600_000
 
@@ -24,16 +25,6 @@ export class RefusalCount {
   take(): readonly LedgerEntry[] {
     const lines = this.#lines
     this.#lines = new Map()
-    return Array.from(lines.values(), ({ first, limited }) => ({ ...NOTHING, ...first, limited }))
+    return Array.from(lines.values(), ({ first, limited }) => ({ ...NO_USE, ...first, limited }))
   }
-}
-
-const NOTHING = {
-  requests: 0,
-  errors: 0,
-  promptTokens: 0,
-  cachedTokens: 0,
-  completionTokens: 0,
-  estimatedTokens: 0,
-  cost: 0,
 }

@@ -5,6 +5,7 @@ import {
   usageCsvLines,
   type TenantUsage,
 } from '../../durable-objects/tenant/usage-csv.ts'
+import { NO_USE, sumOf, type Use } from '../../durable-objects/tenant/use.ts'
 import { callAdmin } from './admin-api.ts'
 import { alignedRight, amount, fits, fitted, short } from './display.ts'
 import { EXIT, Failure } from './failure.ts'
@@ -72,10 +73,8 @@ async function* oneTenant(
   yield { ...head, data: data.map((row) => ({ tenant, ...row })), next: null }
 }
 
-type Counts = Omit<TenantUsage, 'tenant' | 'period' | 'key' | 'model'>
-
 /** Title and value. */
-type Column = readonly [title: string, read: (row: Counts) => number]
+type Column = readonly [title: string, read: (row: Use) => number]
 
 /** These stay, whatever they are. */
 const MAIN: ReadonlySet<string> = new Set(['requests', 'prompt', 'answers'])
@@ -116,25 +115,25 @@ export function usagePicture(
     ...(keys ? [key] : []),
     model,
   ]
-  const sums = new Map<string, { names: string[]; counts: Counts }>()
+  const sums = new Map<string, { names: string[]; counts: Use }>()
   for (const row of rows) {
     const names = namesOf(row)
     const id = JSON.stringify(names)
     const counts = sums.get(id)?.counts
-    sums.set(id, { names, counts: counts ? added(counts, row) : row })
+    sums.set(id, { names, counts: counts ? sumOf(counts, row) : row })
   }
   const total = ['total', ...titles.slice(1).map(() => '')]
   const cost = currency === null ? 'cost' : `cost ${currency}`
 
   const linesOf = (columns: readonly Column[]): readonly (readonly string[])[] => {
-    const numbers = (counts: Counts): string[] => [
+    const numbers = (counts: Use): string[] => [
       ...columns.map(([, read]) => short(read(counts))),
       amount(counts.cost),
     ]
     const all = [
       [...titles, ...columns.map(([title]) => title), cost],
       ...[...sums.values()].map(({ names, counts }) => [...names, ...numbers(counts)]),
-      [...total, ...numbers(sumOf(rows))],
+      [...total, ...numbers(rows.reduce<Use>(sumOf, NO_USE))],
     ]
     const byModel = fitted(all, titles.length - 1, LEAST_NAME)
     return tenants ? fitted(byModel, 1, LEAST_NAME) : byModel
@@ -155,29 +154,6 @@ export function usagePicture(
   if (left.length === 0) return picture
   return `${picture}\n${paint.dim(`left out for want of room: ${left.join(', ')}; --csv has all`)}`
 }
-
-const sumOf = (rows: readonly Counts[]): Counts =>
-  rows.reduce(added, {
-    requests: 0,
-    errors: 0,
-    limited: 0,
-    promptTokens: 0,
-    cachedTokens: 0,
-    completionTokens: 0,
-    estimatedTokens: 0,
-    cost: 0,
-  })
-
-const added = (a: Counts, b: Counts): Counts => ({
-  requests: a.requests + b.requests,
-  errors: a.errors + b.errors,
-  limited: a.limited + b.limited,
-  promptTokens: a.promptTokens + b.promptTokens,
-  cachedTokens: a.cachedTokens + b.cachedTokens,
-  completionTokens: a.completionTokens + b.completionTokens,
-  estimatedTokens: a.estimatedTokens + b.estimatedTokens,
-  cost: a.cost + b.cost,
-})
 
 /** `usage`: what tenants have used, to look at or to bill. */
 export function addUsageCommand(program: Command): void {

@@ -2,7 +2,8 @@ import { createLocalJWKSet, exportJWK, generateKeyPair, SignJWT, UnsecuredJWT } 
 import { beforeAll, describe, expect, it } from 'vitest'
 import type { JwtIssuer } from '../../durable-objects/fleet/snapshot.ts'
 import { Keyring } from '../../worker/ingress/authenticate.ts'
-import { Tokens, type TokenDeps } from '../../worker/ingress/jwt.ts'
+import { Tokens } from '../../worker/ingress/jwt.ts'
+import type { RemoteKeysDeps } from '../../worker/ingress/remote-keys.ts'
 
 const ISSUER: JwtIssuer = {
   issuer: 'https://id.example.com',
@@ -46,7 +47,7 @@ const claimsOf = ({ tenant = 'acme', ...rest }: Claims) => ({
 const sign = (claims: Claims = {}, by = keys): Promise<string> =>
   new SignJWT(claimsOf(claims)).setProtectedHeader({ alg: 'ES256', kid: 'one' }).sign(by.privateKey)
 
-const tokensAt = (now = NOW, more: Partial<TokenDeps> = {}) =>
+const tokensAt = (now = NOW, more: Partial<RemoteKeysDeps> = {}) =>
   new Tokens({ now: () => now, keysAt: () => published, ...more })
 
 describe("a token of the operator's identity provider", () => {

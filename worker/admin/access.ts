@@ -1,5 +1,5 @@
-import { createRemoteJWKSet, errors, jwtVerify, type JWTVerifyGetKey } from 'jose'
 import type { Bindings } from '../env.ts'
+import { RemoteKeys, type RemoteKeysDeps } from '../ingress/remote-keys.ts'
 import { Refusal } from '../refusal.ts'
 
 /** What Cloudflare Access signs with. */
@@ -18,13 +18,6 @@ export interface AccessSettings {
   readonly audiences: readonly string[]
 }
 
-export interface AccessDeps {
-  /** Unix milliseconds. */
-  readonly now: () => number
-  /** The team's public keys, fetched when they are wanted and kept for a while. */
-  readonly keysAt: (url: URL) => JWTVerifyGetKey
-}
-
 /**
  * Whose assertions are taken; null: nobody's. Both settings are needed: without an AUD tag, whoever may
  * enter any of the team's applications would be let in here.
@@ -41,59 +34,31 @@ export function accessSettings({
 
 /** Reads what Cloudflare Access says of a caller in `cf-access-jwt-assertion`. One per isolate. */
 export class AccessAssertions {
-  readonly #deps: AccessDeps
-  readonly #keys = new Map<string, JWTVerifyGetKey>()
+  readonly #keys: RemoteKeys
 
-  constructor(deps: AccessDeps = { now: Date.now, keysAt: (url) => createRemoteJWKSet(url) }) {
-    this.#deps = deps
+  constructor(deps?: RemoteKeysDeps) {
+    this.#keys = new RemoteKeys('Cloudflare Access', deps)
   }
 
   /**
    * @returns the caller's email address in lower case; of a service token, its client id
-   * @throws Refusal `invalid_api_key`; `router_unavailable` where the team's keys cannot be had
+   * @throws Refusal `invalid_api_key`; of {@link RemoteKeys.verify}
    */
-  async read(assertion: string, settings: AccessSettings): Promise<string> {
-    const { email, common_name: client } = await this.#verify(assertion, settings)
+  async read(assertion: string, { issuer, audiences }: AccessSettings): Promise<string> {
+    const certs = new URL('/cdn-cgi/access/certs', issuer)
+    const claims = await this.#keys.verify(assertion, certs, {
+      issuer,
+      audience: [...audiences],
+      algorithms: ALGORITHMS,
+      clockTolerance: CLOCK_SKEW_S,
+      requiredClaims: ['exp'],
+    })
+    const { email, common_name: client } = claims ?? {}
     const name = typeof email === 'string' && email !== '' ? email.toLowerCase() : client
     if (typeof name === 'string' && NAME.test(name)) return name
     throw badAssertion()
-  }
-
-  async #verify(assertion: string, { issuer, audiences }: AccessSettings) {
-    try {
-      const { payload } = await jwtVerify(assertion, this.#keysOf(issuer), {
-        issuer,
-        audience: [...audiences],
-        algorithms: ALGORITHMS,
-        clockTolerance: CLOCK_SKEW_S,
-        currentDate: new Date(this.#deps.now()),
-        requiredClaims: ['exp'],
-      })
-      return payload
-    } catch (cause) {
-      if (isAssertionsOwn(cause)) throw badAssertion()
-      throw new Refusal('router_unavailable', "Cloudflare Access's keys cannot be read.", {
-        cause,
-        headers: { 'retry-after': '5' },
-      })
-    }
-  }
-
-  #keysOf(issuer: string): JWTVerifyGetKey {
-    const known = this.#keys.get(issuer)
-    if (known) return known
-    const keys = this.#deps.keysAt(new URL('/cdn-cgi/access/certs', issuer))
-    this.#keys.set(issuer, keys)
-    return keys
   }
 }
 
 const badAssertion = (): Refusal =>
   new Refusal('invalid_api_key', "Cloudflare Access's word for you is not valid. Log in again.")
-
-/** Whether the assertion is at fault, and not the way to the keys it is checked with. */
-const isAssertionsOwn = (cause: unknown): boolean =>
-  cause instanceof errors.JOSEError &&
-  !(cause instanceof errors.JWKSTimeout) &&
-  !(cause instanceof errors.JWKSInvalid) &&
-  cause.code !== 'ERR_JOSE_GENERIC'

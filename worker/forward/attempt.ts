@@ -150,7 +150,7 @@ export class Attempt {
 
   #withdraw(why: Refusal): void {
     this.#withdrawn = why
-    this.#watchdog.revoke()
+    this.#abort.abort()
   }
 
   /**

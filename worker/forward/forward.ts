@@ -7,6 +7,7 @@ import type { Failure, ForwardDeps, Order } from './order.ts'
 import type { Slot } from './slot.ts'
 import { fleetInFlux, STALE_TRIES, StaleRoute, takeSlot } from './slots.ts'
 import type { UpstreamCall } from './upstream.ts'
+import { UNCOUNTED } from './usage.ts'
 import type { Rejection } from './verdict.ts'
 
 /** What a request comes to: a stream that has begun, a whole answer, or the instance's own no. */
@@ -38,7 +39,7 @@ export async function forward(
     const [{ model }] = order.routes
     // What was tried in vain costs the tenant nothing; where nothing was tried, it is as if he had not asked.
     const ending = order.receipt.attempts ? 'upstream-failed' : 'refused'
-    order.reservation.settle({ ...NOTHING_USED, model: model.name, ending })
+    order.reservation.settle({ ...UNCOUNTED, model: model.name, ending })
     throw error
   }
 }
@@ -81,13 +82,6 @@ async function answerFrom(
   order.receipt.reason = missed.join('; ')
   throw refusal ?? fleetInFlux()
 }
-
-const NOTHING_USED = {
-  promptTokens: null,
-  completionTokens: null,
-  cachedTokens: null,
-  counted: null,
-} as const
 
 interface Search {
   readonly order: Order

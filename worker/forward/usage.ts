@@ -8,7 +8,15 @@ export interface Usage {
   readonly counted: 'reported' | 'ids' | 'estimate'
 }
 
-/** `"token_ids":[` or `"prompt_token_ids":[`. Not searched for with its first quote: every JSON is full of those. */
+/** Of a settlement or a bill where there is no {@link Usage}. */
+export const UNCOUNTED = {
+  promptTokens: null,
+  completionTokens: null,
+  cachedTokens: null,
+  counted: null,
+} as const
+
+/** `"token_ids":[ or `"prompt_token_ids":[`. Not searched for with its first quote: every JSON is full of those. */
 const IDS = 'token_ids":['
 
 /** Tokens that a frame carries, by their ids. */

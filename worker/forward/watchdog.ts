@@ -1,7 +1,7 @@
 import type { Timeouts } from '../../durable-objects/fleet/snapshot.ts'
 
-/** Which patience ran out; or the tenant may not ask any more. */
-export type Expiry = 'first-byte' | 'idle' | 'total' | 'revoked'
+/** Which patience ran out. */
+export type Expiry = 'first-byte' | 'idle' | 'total'
 
 /** The longest time between two looks, in milliseconds. Rare is cheap; it bounds how late silence is noticed. */
 const TICK_MS = 1_000
@@ -65,13 +65,6 @@ export class Watchdog {
   /** The instance is given up by those who know it: what is silent now is not waited for as long as usual. */
   hurry(): void {
     this.#hurried = true
-  }
-
-  /** The tenant may not ask any more: it ends now. */
-  revoke(): void {
-    if (this.#expired !== null) return
-    this.#expired = 'revoked'
-    this.#deps.onExpiry()
   }
 
   /** A data frame has arrived. */

@@ -45,13 +45,10 @@ export function bridge(options: BridgeOptions): void {
   const toClient = new Unanswered(limits.unansweredBytes)
   let greeted = options.greeted
   let over = false
-  let withdrawn = ''
 
   const watchdog = new Watchdog(timeouts, deadline, {
     now,
     onExpiry() {
-      if (watchdog.expired === 'revoked')
-        return giveUp('client-left', { code: 1008, reason: withdrawn })
       const idle = watchdog.expired === 'idle'
       const reason = idle
         ? 'Nothing was said for too long.'
@@ -59,10 +56,7 @@ export function bridge(options: BridgeOptions): void {
       end('timed-out', { client: { code: TIMED_OUT, reason }, upstream: { code: 1001, reason } })
     },
   })
-  const withdraw = (why: string): void => {
-    withdrawn = why
-    watchdog.revoke()
-  }
+  const withdraw = (why: string): void => giveUp('client-left', { code: 1008, reason: why })
   watchdog.alongside(() => watch(() => watchdog.hurry(), withdraw))
   watchdog.heard() // connected is what a first byte is elsewhere: from here on silence counts
 

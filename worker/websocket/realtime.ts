@@ -76,14 +76,14 @@ interface Session extends Dialled<Lent> {
 async function connect(c: Ctx, model: string | null, signal: AbortSignal): Promise<Session> {
   const startedAt = Date.now()
   const receipt = c.get('receipt')
-  const { snapshot } = await entrance(c)
+  const { snapshot, prefix } = await entrance(c)
   const identity = await identify(c, snapshot)
   const reservation = reservationFor(c, { snapshot, identity, receipt }, forwardDeps(c))
   let tries = 0
   const deps = {
     lend: (avoid: readonly string[]) => {
       receipt.attempts = ++tries
-      return lend(c, { model, user: null, receipt, reservation, avoid })
+      return lend(c, { model, receipt, snapshot, prefix, identity, reservation, avoid })
     },
     fetch: (url: string, init: RequestInit) => fetch(url, init),
     after,
@@ -92,7 +92,8 @@ async function connect(c: Ctx, model: string | null, signal: AbortSignal): Promi
   const headers = { 'x-request-id': receipt.requestId }
   const dialled = await dial(deps, { headers, signal }).catch((error: unknown) => {
     const tried = error instanceof Refusal && TRIED.has(error.code)
-    if (tried) settleUse(reservation, 'upstream-failed', model ?? '')
+    if (tried)
+      settleUse(reservation, signal.aborted ? 'client-left' : 'upstream-failed', model ?? '')
     else undo(reservation)
     throw error
   })
