@@ -13,6 +13,7 @@ export function completeSnapshot(snapshot: Snapshot): Required<Snapshot> {
   return {
     terms: noTerms(snapshot.version),
     jwt: null,
+    revision: 0,
     ...snapshot,
     models: mapValues(snapshot.models, completeModel),
     pools: mapValues(snapshot.pools, completeRoute),
@@ -57,6 +58,8 @@ export function completePool(
     breaker: breakerConfig(breaker),
     queue: { max: queue.max, waitMs: queue.wait },
     slowStartMs,
+    adapters: [],
+    compared: [],
     ...pool,
     instances: pool.instances.map((instance): InstanceConfig =>
       fillIn({ lastResort: false, region: null }, instance),

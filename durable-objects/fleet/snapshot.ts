@@ -112,6 +112,10 @@ export interface PoolConfig {
   readonly queue?: QueueConfig
   /** Time over which a returning instance's share grows to its whole weight; 0: at once. */
   readonly slowStartMs?: number
+  /** Names of LoRA adapters that arms ask for. */
+  readonly adapters?: readonly string[]
+  /** Models whose arms are compared: the fleet object is told how their requests went here. */
+  readonly compared?: readonly string[]
 }
 
 export interface Timeouts {
@@ -162,25 +166,115 @@ export interface PoolRoute {
   readonly reasoningField: 'reasoning' | 'both'
   /** Where the pool's object should live (a Durable Object location hint); null: near its first caller. */
   readonly region: string | null
+  /**
+   * For when the pool's object is out of reach: then a Worker chooses by itself, under a low cap. Absent from
+   * a snapshot of the release before.
+   */
+  readonly instances?: readonly StandbyTarget[]
+}
+
+/** What a Worker needs to know of an instance to choose it without the pool's object. */
+export interface StandbyTarget extends Target {
+  readonly slots: number
+  readonly weight: number
+  readonly lastResort: boolean
 }
 
 export interface Arm {
   /** `stable` for the first arm unless named, the pool's id for others. */
   readonly name: string
   readonly pool: string
+  /** Share of the cohorts compared with the other arms: the file's, or what a rollout or a guard has made of it. */
   readonly weight: number
+  /** The LoRA adapter that is asked for in place of the pool's own model; null or absent: none. */
+  readonly adapter?: string | null
+}
+
+/** Who stays on one arm together. */
+export type Stickiness = 'tenant+user' | 'tenant' | 'session'
+
+/**
+ * When a rule holds: if all that is there does. Texts are exact, or a prefix with `*` at its end; of several,
+ * one must fit.
+ */
+export interface RuleCondition {
+  /** By header name, in lower case. */
+  readonly headers?: Readonly<Record<string, readonly string[]>>
+  readonly tenants?: readonly string[]
+  readonly plans?: readonly string[]
+  /** Ids of keys. */
+  readonly keys?: readonly string[]
+  /** The request's own word for its end user: `user`, `safety_identifier`, `metadata.user_id`. */
+  readonly users?: readonly string[]
+  readonly promptTokensOver?: number
+  /** Whether it brings tools, pictures; whether it asks for a stream. */
+  readonly tools?: boolean
+  readonly images?: boolean
+  readonly stream?: boolean
+}
+
+/** Where a rule leads. */
+export type RuleLead =
+  | { readonly kind: 'arm'; readonly arm: string }
+  /** Weights by arm, in place of the model's own; an arm that is not named gets none. */
+  | { readonly kind: 'arms'; readonly weights: Readonly<Record<string, number>> }
+  /** Another model, by its own weights: its rules are not read. */
+  | { readonly kind: 'model'; readonly model: string }
+
+export interface Rule {
+  readonly when: RuleCondition
+  readonly lead: RuleLead
+}
+
+/** When an arm is turned off by itself. Null: that is not looked at. */
+export interface Guard {
+  readonly windowMs: number
+  /** Of an arm's requests within the window, before anything is said of it. */
+  readonly minRequests: number
+  /** Share of requests that failed, were cut short or timed out, 0 to 1. */
+  readonly errorRatioOver: number | null
+  /** Share of answers that ended well and had nothing in them, 0 to 1. */
+  readonly emptyRatioOver: number | null
+  /** Times the other arms' 95th percentile. */
+  readonly ttftP95Times: number | null
+  readonly interTokenP95Times: number | null
+}
+
+/** A pool that gets copies of requests, and whose answers nobody reads. */
+export interface Shadow {
+  readonly pool: string
+  /** 0 to 1. */
+  readonly share: number
+}
+
+/** Arms as they were before their shares changed: conversations under way stay by them for a while. */
+export interface ArmsBefore {
+  readonly arms: readonly Arm[]
+  /** Unix milliseconds. */
+  readonly until: number
 }
 
 export interface ModelRoute {
   readonly name: string
   /** Unix seconds of the fleet version that first named the model; stable from then on. */
   readonly created: number
+  /** Further names, and globs: `claude-*`. */
   readonly aliases: readonly string[]
   /** URL prefix under which every endpoint means this model, e.g. `/qwen`. */
   readonly path: string | null
   readonly arms: readonly Arm[]
   /** Models tried, in this order, when nothing here can answer. */
   readonly fallback: readonly string[]
+  /** Host names that mean this model, in lower case. Absent from a snapshot of the release before, like all that follow. */
+  readonly hosts?: readonly string[]
+  readonly sticky?: Stickiness
+  /** The first that holds decides, before the arms' weights. */
+  readonly rules?: readonly Rule[]
+  readonly guard?: Guard | null
+  readonly shadow?: Shadow | null
+  /** How long a conversation under way keeps its arm when shares change, in milliseconds. */
+  readonly keepArmMs?: number
+  readonly before?: ArmsBefore | null
 }
 
 /** What a tenant gets for its money; by name in the fleet file. */
@@ -207,7 +301,7 @@ export interface Price {
   readonly completion: number
 }
 
-export type WebhookEvent = 'budget'
+export type WebhookEvent = 'budget' | 'guard'
 
 /** Who is told of what. */
 export interface Webhook {
@@ -248,6 +342,11 @@ export interface JwtIssuer {
 /** One fleet version, as the Worker routes by it. */
 export interface Snapshot {
   readonly version: number
+  /**
+   * Raised with every version, and whenever a rollout or a guard has changed an arm's share within one.
+   * Absent: of the release before.
+   */
+  readonly revision?: number
   readonly models: Readonly<Record<string, ModelRoute>>
   readonly pools: Readonly<Record<string, PoolRoute>>
   readonly corsOrigins: readonly string[]

@@ -39,6 +39,14 @@ export interface Work {
   readonly answers?: number
   /** Hashes of the prompt's blocks, chained, 8 bytes each; empty where there are none. */
   readonly prefix: Uint8Array
+  /** The LoRA adapter that is asked for; null or absent: the pool's own model. */
+  readonly adapter?: string | null
+}
+
+/** For which arm of which model a request came. `shadow` is the arm of copies that nobody reads. */
+export interface ArmName {
+  readonly model: string
+  readonly arm: string
 }
 
 /** What a Worker asks a slot for. */
@@ -56,6 +64,8 @@ export interface Demand {
   readonly work?: Work
   /** Whether a ticket may be given in place of a slot. A Worker of the release before knows none. */
   readonly mayQueue?: boolean
+  /** Absent from a Worker of the release before. */
+  readonly arm?: ArmName
 }
 
 /** What a Worker says after the object was reset: "this request still runs there". */
@@ -67,6 +77,8 @@ export interface Holding {
   /** Where that instance was reached; absent from a Worker of the release before. */
   readonly base?: string
   readonly remainingMs: number
+  /** As {@link Demand.arm}. */
+  readonly arm?: ArmName
 }
 
 /** What a lease is given back with. */
@@ -97,6 +109,8 @@ export interface Settlement {
    * had been given up already. It says nothing about the instance.
    */
   readonly blameless?: boolean
+  /** It ended well, and there was nothing in it: no text, no reasoning, no tool call. Absent: there was, or nobody looked. */
+  readonly empty?: boolean
 }
 
 /** What the owner of a lease, or of a reservation, waits on. */
@@ -306,6 +320,12 @@ export interface Explanation {
   readonly instances: readonly ExplainedInstance[]
 }
 
+/** What a pool knows of its model, told without waking it. */
+export interface PoolAbout {
+  /** Shortest of its instances' longest contexts, in tokens; null where none has said. */
+  readonly maxModelLen: number | null
+}
+
 /** What the Worker and the fleet object may call on a pool object. */
 export interface PoolRpc {
   acquire(demand: Demand): Promise<Acquired>
@@ -315,4 +335,6 @@ export interface PoolRpc {
   explain(demand: Demand): Promise<Explanation>
   /** An operator's word: no new work for an instance, or work again. False: there is no such instance. */
   drain(instance: string, drained: boolean): Promise<boolean>
+  /** Absent from an object of the release before. */
+  about?(): Promise<PoolAbout>
 }

@@ -109,6 +109,11 @@ export interface Claim {
   readonly request: string
   /** The model's own name, whatever the tenant called it. */
   readonly model: string
+  /**
+   * The model that the tenant asked for, where a rule has led to another one: whether he may is asked of this
+   * one. Absent: the same.
+   */
+  readonly asked?: string
   /** Tokens of the prompt, roughly, and of the answers, as expected. Zero where none are used. */
   readonly promptTokens: number
   readonly outputTokens: number
