@@ -49,7 +49,7 @@ export async function measureLatency(
 ): Promise<readonly LatencyRow[]> {
   const { direct, nginx, bare, router, routerNginx, bareAlone, routerAlone } = rows
   const ways = [direct, nginx, bare, router, routerNginx, bareAlone, routerAlone]
-  ways.push(rows.unadmitted, rows.admitted)
+  ways.push(rows.unadmitted, rows.admitted, rows.inTurn)
   const targets = present(ways)
   const table = targets.map((target) => ({ target, p50: [] as number[], p99: [] as number[] }))
   for (let round = 0; round < rounds; round++) {

@@ -125,7 +125,7 @@ Everything runs on that one machine: the upstream (Node, its own process, answer
 - *Nginx*: the site's configuration, as \`penstock kit nginx\` writes it.
 - *bare Worker*: \`fetch(upstream, request)\` and nothing else, in workerd with the router's compatibility date and flags.
 - *router*: the Worker with its objects, the instance called by \`url\`; *router and Nginx*: the same request through a site.
-- *objects 10 ms away*: every call to an object that a request waits for takes ten milliseconds longer, as from most places on earth; *no admission*: the tenant's object is not asked. Asked in turn rather than at the same time, it would add ten.
+- *objects 10 ms away*: every call to an object that a request waits for takes ten milliseconds longer, as from most places on earth; *no admission*: the tenant's object is not asked, but as long is waited; *admission first*: it is asked first, and the pool's object when it has answered.
 - Workers are behind the resetting front of a local run but where it says *without the front*: that is workerd's own port. The front is no part of a deployed router.
 
 ## Time to the first content

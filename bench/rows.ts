@@ -31,9 +31,10 @@ export interface Rows {
   readonly routerEdited: Target
   /** The same through a site, whose Nginx says the alias. */
   readonly nginxEdited: Target | null
-  /** The router with its objects ten milliseconds away; with the tenant's object asked, and without. */
+  /** The router with its objects ten milliseconds away; the tenant's object asked at the same time, not at all, and first. */
   readonly admitted: Target
   readonly unadmitted: Target
+  readonly inTurn: Target
   /** Process ids of the two workerds. */
   readonly pids: { readonly bare: number; readonly router: number }
 }
@@ -46,6 +47,8 @@ const BY_SITE = 'by-site'
 const PLAN = 'bench'
 const SLOTS = 1_024
 const READY_MS = 15_000
+/** How the tenant's object is asked, and what the row is called then. */
+const ADMISSIONS = { on: '', off: ', no admission', 'in-turn': ', admission first' } as const
 
 /** Starts everything that is measured. */
 export async function startRows(stack: AsyncDisposableStack): Promise<Rows> {
@@ -59,9 +62,9 @@ export async function startRows(stack: AsyncDisposableStack): Promise<Rows> {
   const plain = { path: CHAT, model: MODEL, headers: {}, proof: null }
   const keyed = { path: CHAT, headers: { authorization: `Bearer ${router.apiKey}` } }
   const byUrl = { ...keyed, model: MODEL, proof: `x-penstock-instance: ${BY_URL}` }
-  const farRow = (admission: 'on' | 'off'): Target => ({
+  const farRow = (admission: keyof typeof ADMISSIONS): Target => ({
     ...byUrl,
-    label: `router, objects 10 ms away${admission === 'on' ? '' : ', no admission'}`,
+    label: `router, objects 10 ms away${ADMISSIONS[admission]}`,
     port: far.workerPort,
     headers: { authorization: `Bearer ${far.apiKey}`, 'x-bench-admission': admission },
   })
@@ -110,6 +113,7 @@ export async function startRows(stack: AsyncDisposableStack): Promise<Rows> {
           },
     admitted: farRow('on'),
     unadmitted: farRow('off'),
+    inTurn: farRow('in-turn'),
     pids: { bare: bare.pid, router: router.pid },
   }
 }

@@ -1,7 +1,7 @@
 import { Account } from './account.ts'
 import type { AccountState, Verdict } from './account-state.ts'
 import { BookingBatch, lineByLine } from './booking-batch.ts'
-import { type Booking, LOST } from './booking.ts'
+import type { Booking } from './booking.ts'
 import { noticesOf, noticesOfNew } from './budget-notices.ts'
 import type { Admission, Bill, Running, StoredNotice, TenantEntry } from './contract.ts'
 import type { LiveRequest } from './live-requests.ts'
@@ -10,9 +10,6 @@ import type { TenantStore } from './tenant-store.ts'
 
 /** How long a change of the sliding minute may stay in memory alone, in milliseconds. */
 const KEEP_EVERY_MS = 1_000
-
-/** Gives back what a request has reserved and books nothing: it is booked already. */
-const UNDONE: Bill = { ...LOST, ending: 'refused' }
 
 export interface BookkeeperDeps {
   readonly store: TenantStore
@@ -69,15 +66,15 @@ export class Bookkeeper {
   }
 
   /**
-   * Ends a live request and books it, unless it was booked in a life of this object before a reset.
+   * Ends a live request and books it. What is live has not been booked in a life before: {@link resume} has
+   * looked, so that the table need not be asked for each.
    * @returns settled once that is written down
    */
   async settle(held: LiveRequest, bill: Bill): Promise<void> {
     if (this.#closed) return
-    const booked = this.#booked(idOf(held))
-    const booking = this.account.end(held, booked ? UNDONE : bill)
+    const booking = this.account.end(held, bill)
     this.#keepSoon()
-    await (booking ? this.#batch.add(booking) : booked)
+    await (booking ? this.#batch.add(booking) : this.#batch.written(idOf(held)))
   }
 
   /** Books a request that a reset has taken, once. Settled as {@link settle} is. */
