@@ -180,7 +180,20 @@ export class SlidingMinute {
       if (left <= 0) break
       slot = slot + 1 === BUCKETS ? 0 : slot + 1
     }
-    return this.#leaves(bucket) + turns * MINUTE_MS
+    return this.#leaves(bucket, this.#latestIn(bucket, turns)) + turns * MINUTE_MS
+  }
+
+  /**
+   * The latest moment of a bucket as it will be, so many minutes on, in milliseconds from its beginning. What
+   * debt puts in the place of the first bucket's may come into the bucket of now: then both leave together.
+   */
+  #latestIn(bucket: number, turns: number): number {
+    const [first, now] = [this.#tail, this.#head]
+    const meets =
+      now - first === MINUTE && this.#at(first) > 0 && this.#total - this.#at(first) < this.limit
+    if (meets && this.#debt > 0 && (bucket === now || (bucket === first && turns > 0)))
+      return Math.max(this.#latestOf(first), this.#latestOf(now))
+    return this.#latestOf(bucket)
   }
 
   #bucketOf(at: number): number {
@@ -188,9 +201,13 @@ export class SlidingMinute {
   }
 
   /** When a bucket stops counting, Unix milliseconds. */
-  #leaves(bucket: number): number {
-    const latest = this.#latest[bucket % BUCKETS] ?? 0
+  #leaves(bucket: number, latest = this.#latest[bucket % BUCKETS] ?? 0): number {
     return (bucket + this.#skipped) * BUCKET_MS + latest + MINUTE_MS
+  }
+
+  /** 0 where nothing is in it: what is written there is another bucket's. */
+  #latestOf(bucket: number): number {
+    return this.#at(bucket) === 0 ? 0 : (this.#latest[bucket % BUCKETS] ?? 0)
   }
 
   #at(bucket: number): number {

@@ -219,6 +219,17 @@ describe('what was used without having been asked for', () => {
     )
   })
 
+  it('leaves with what came in the same tenth of a second as it found room', () => {
+    const minute = new SlidingMinute({}, 100)
+    minute.add(START + 10, 60)
+    const now = START + MINUTE_MS
+    minute.add(now, 40)
+    minute.owe(now, 30) // has room 10 ms later, as the first 60 leave
+    expect(minute.whenAtMost(now, 39)).toBe(MINUTE_MS + 10)
+    expect(minute.used(now + MINUTE_MS + 9)).toBe(70)
+    expect(minute.used(now + MINUTE_MS + 10)).toBe(0)
+  })
+
   it('takes room as soon as it is given back', () => {
     const minute = new SlidingMinute({}, 100)
     minute.add(START, 100)
