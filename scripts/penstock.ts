@@ -14,6 +14,9 @@ import { addKitCommands } from './cli/kit.ts'
 import { addOperatorCommands } from './cli/operators.ts'
 import { reportFailure } from './cli/output.ts'
 import { enterProfile, type Asked } from './cli/profiles.ts'
+import { addRolloutCommand } from './cli/rollout.ts'
+import { addSetupCommand } from './cli/setup.ts'
+import { addSmokeCommand } from './cli/smoke.ts'
 import { addTenantCommands } from './cli/tenants.ts'
 import { addUsageCommand } from './cli/usage.ts'
 
@@ -45,6 +48,7 @@ addCheckCommands(program)
 addDiffCommand(program)
 addFleetCommands(program)
 addHistoryCommands(program)
+addRolloutCommand(program)
 addDrainCommands(program)
 addTenantCommands(program)
 addKeyCommands(program)
@@ -52,6 +56,8 @@ addUsageCommand(program)
 addBackupCommands(program)
 addOperatorCommands(program)
 addKitCommands(program)
+addSetupCommand(program)
+addSmokeCommand(program)
 
 try {
   await program.parseAsync()

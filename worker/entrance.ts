@@ -10,7 +10,7 @@ import { countBadKey as countFrom } from './ingress/bad-keys.ts'
 import { locate } from './ingress/locate.ts'
 import { Standings } from './ingress/standing.ts'
 import { Refusal, type RefusalCode } from './refusal.ts'
-import { modelAt } from './routing/resolve.ts'
+import { modelAt, type Place } from './routing/names.ts'
 import { snapshots, type SnapshotSource } from './routing/snapshots.ts'
 import { sleep } from './timers.ts'
 
@@ -20,28 +20,33 @@ const keyring = new Keyring()
 const tokens = new Tokens()
 const standings = new Standings()
 
+/** What a request comes in by. */
+export interface Entered {
+  readonly snapshot: Snapshot
+  /** A host that is no model's means nothing. */
+  readonly place: Place
+}
+
 /** The first checks: there is a fleet, and the URL's prefix is '' or a model's path. */
-export async function entrance(
-  c: Ctx,
-  source: SnapshotSource = sourceOf(c),
-): Promise<{ snapshot: Snapshot; prefix: string }> {
+export async function entrance(c: Ctx, source: SnapshotSource = sourceOf(c)): Promise<Entered> {
   const { prefix } = locate(c.req.url)
+  const place = { prefix, host: new URL(c.req.url).hostname }
   const snapshot = await withNews(source, await snapshots.current(source), (latest) => {
-    if (prefix !== '' && !modelAt(latest, prefix)) throw notFound(c)
+    if (prefix !== '' && !modelAt(latest, place)) throw notFound(c)
     return latest
   })
   c.get('receipt').shown = snapshot.receipts
-  return { snapshot, prefix }
+  return { snapshot, place }
 }
 
 /** Uses a snapshot; where it lacks a name, a newer one, so that what was just applied works at once. */
 export async function withNews<T>(
   source: SnapshotSource,
   snapshot: Snapshot,
-  use: (snapshot: Snapshot) => T,
+  use: (snapshot: Snapshot) => T | Promise<T>,
 ): Promise<T> {
   try {
-    return use(snapshot)
+    return await use(snapshot)
   } catch (error) {
     const unknown = error instanceof Refusal && UNKNOWN_NAMES.has(error.code)
     const newer = unknown ? await snapshots.news(source, snapshot.version) : null
@@ -113,8 +118,8 @@ export const notFound = (c: Ctx): Refusal =>
 
 export function sourceOf(c: Ctx): SnapshotSource {
   return {
-    load: async (known) => {
-      const snapshot = await fleetObject(c.env).snapshot(known)
+    load: async (known, revision) => {
+      const snapshot = await fleetObject(c.env).snapshot(known, revision)
       return snapshot && completeSnapshot(snapshot) // the object may still be of the release before
     },
     now: Date.now,

@@ -7,17 +7,30 @@ import { TenantReservation } from './forward/tenant-reservation.ts'
 import type { Identity } from './ingress/authenticate.ts'
 import type { Receipt } from './receipt.ts'
 import type { ForwardDeps } from './forward/order.ts'
+import { Outages } from './forward/outages.ts'
 import { PoolNews } from './forward/pool-news.ts'
+import { Standby } from './forward/standby.ts'
+import { HeldBodies } from './ingress/held-bodies.ts'
+import { snapshots } from './routing/snapshots.ts'
 import { after, sleep } from './timers.ts'
 
-/** One for each isolate. */
-const news = new PoolNews()
+/** What copies for shadows may keep of bodies at once, in bytes. */
+const MOST_COPIED_BYTES = 8 * 1024 ** 2
+
+/** What one isolate knows and counts, whatever request it is. */
+const isolate = {
+  news: new PoolNews(),
+  outages: new Outages(),
+  standby: new Standby(),
+  copies: new HeldBodies(MOST_COPIED_BYTES),
+  fleet: () => snapshots.latest,
+}
 
 /** What forwarding works with, in the Worker that answers this request. */
 export function forwardDeps(c: Ctx): ForwardDeps {
   return {
     pool: ({ pool }) => poolObject(c.env, pool),
-    news,
+    ...isolate,
     fetch: (url, init) => fetch(url, init),
     secretOf: secretsOf(c.env),
     now: Date.now,

@@ -1,7 +1,7 @@
 import type { Snapshot } from '../durable-objects/fleet/snapshot.ts'
 import type { SecretOf } from '../durable-objects/fleet/target.ts'
 import type { Ending } from '../durable-objects/pool/contract.ts'
-import { sourceOf, withNews, type Ctx } from './entrance.ts'
+import { applicantOf, sourceOf, type Ctx } from './entrance.ts'
 import { forwardDeps } from './forward-deps.ts'
 import type { Reservation } from './forward/order.ts'
 import type { Slot } from './forward/slot.ts'
@@ -11,9 +11,11 @@ import type { Identity } from './ingress/authenticate.ts'
 import { askerOf, workOf } from './ingress/work.ts'
 import type { Receipt } from './receipt.ts'
 import { Refusal } from './refusal.ts'
-import { cohortOf } from './routing/cohort.ts'
+import { askedOf } from './routing/asked.ts'
+import type { Place } from './routing/names.ts'
 import { renewed } from './routing/renew.ts'
-import { resolveAll, type Route } from './routing/resolve.ts'
+import type { Route } from './routing/resolve.ts'
+import { planOf, routesFor } from './routes-for.ts'
 
 /** A slot of one instance, for what is no HTTP exchange. */
 export interface Lent {
@@ -31,9 +33,9 @@ export interface LendOptions {
   /** What the tenant calls the model; null where the URL says it. */
   readonly model: string | null
   readonly receipt: Receipt
-  /** The fleet as it was when the socket came, the URL's prefix, and whose it is. */
+  /** The fleet as it was when the socket came, what its URL says, and whose it is. */
   readonly snapshot: Snapshot
-  readonly prefix: string
+  readonly place: Place
   readonly identity: Identity
   /** The request's part of its tenant's allowance, however many instances are tried for it. */
   readonly reservation: Reservation
@@ -60,19 +62,25 @@ export function settleUse(reservation: Reservation, ending: Ending, model: strin
  */
 export async function lend(
   c: Ctx,
-  { model, receipt, snapshot, prefix, identity, reservation, avoid = [] }: LendOptions,
+  { model, receipt, snapshot, place, identity, reservation, avoid = [] }: LendOptions,
 ): Promise<Lent> {
   const startedAt = Date.now()
   const source = sourceOf(c)
-  const { tenant } = identity
+  const { tenant, keyId } = identity
   const deps = forwardDeps(c)
-  const asked = { prefix, model, cohort: cohortOf(tenant, null) }
+  const applicant = applicantOf(c, snapshot, identity)
+  const { headers } = c.req.raw
+  const asked = askedOf(
+    { body: {}, model, stream: true, user: null },
+    { ...place, tenant, keyId, plan: planOf(applicant), headers, now: startedAt },
+  )
   const failed = avoid.map((instance) => ({ ...NOT_AGAIN, instance }))
   const { raw } = c.req
   const unknown = { promptTokens: 0, outputTokens: null, prefix: new Uint8Array() }
-  const work = workOf({}, askerOf(raw, tenant, raw.headers), unknown)
-  const asking = { reservation, receipt, work: () => work, tokens: 'none' } as const
-  let [route] = await withNews(source, snapshot, (at) => resolveAll(at, asked))
+  const work = ({ arm: { adapter = null } }: Route) =>
+    workOf({}, askerOf(raw, tenant, headers), { ...unknown, adapter })
+  const asking = { reservation, receipt, work, tokens: 'none' } as const
+  let [route] = await routesFor(c, { source, snapshot, applicant, asked })
   for (let tries = 1; ; tries++) {
     const deadline = startedAt + route.pool.timeouts.totalMs
     try {

@@ -1,17 +1,9 @@
-import type { ModelRoute, Snapshot } from '../durable-objects/fleet/snapshot.ts'
+import type { Snapshot } from '../durable-objects/fleet/snapshot.ts'
 import { allowsModel } from '../durable-objects/tenant/model-globs.ts'
 import { forwardDeps, reservationFor } from './forward-deps.ts'
 import { respond } from './forward/respond.ts'
 import { upstreamCall } from './forward/upstream.ts'
-import {
-  applicantOf,
-  entrance,
-  identify,
-  mayKnow,
-  sourceOf,
-  withNews,
-  type Ctx,
-} from './entrance.ts'
+import { applicantOf, entrance, identify, mayKnow, sourceOf, type Ctx } from './entrance.ts'
 import { modelNotAllowed, type Applicant } from './ingress/admit.ts'
 import { readCall, tooLarge, type Call } from './ingress/call.ts'
 import type { Endpoint } from './ingress/endpoints.ts'
@@ -22,9 +14,10 @@ import { screen } from './ingress/screen.ts'
 import { askerOf, workFor } from './ingress/work.ts'
 import type { Receipt } from './receipt.ts'
 import { Refusal, type RefusalCode } from './refusal.ts'
-import { cohortOf } from './routing/cohort.ts'
+import { askedOf } from './routing/asked.ts'
 import { renewed } from './routing/renew.ts'
-import { largestBodies, resolveAll, type Route } from './routing/resolve.ts'
+import { largestBodies, type Route } from './routing/resolve.ts'
+import { planOf, routesFor } from './routes-for.ts'
 
 /** One request to an endpoint, however it came in: over HTTP, in a WebSocket's frame, as an RPC. */
 export interface Asking {
@@ -68,22 +61,24 @@ async function steps(
 ): Promise<Response> {
   const startedAt = Date.now()
   const source = sourceOf(c)
-  const { snapshot, prefix } = await entrance(c, source)
+  const { snapshot, place } = await entrance(c, source)
   receipt.shown = snapshot.receipts
   const identity = await identify(c, snapshot)
-  const { tenant } = identity
+  const { tenant, keyId } = identity
+  const applicant = applicantOf(c, snapshot, identity)
   const deps = forwardDeps(c)
   const reservation = reservationFor(c, { snapshot, identity, receipt }, deps)
-  let model: ModelRoute | null = null
+  let model: string | null = null
 
   const release = heldBodies.hold(sizeToHold(endpoint, headers, snapshot))
   try {
     const call = await read(snapshot)
     const salt = await saltOf(tenant, c.env.KEY_SIGNING_SECRET)
-    const asked = { prefix, model: call.model, cohort: cohortOf(tenant, call.user) }
-    const routes = await withNews(source, snapshot, (latest) => resolveAll(latest, asked))
+    const plan = planOf(applicant)
+    const asked = askedOf(call, { ...place, tenant, keyId, plan, headers, now: startedAt })
+    const routes = await routesFor(c, { source, snapshot, applicant, asked })
     const [first] = routes
-    model = first.model
+    model = first.asked
     const work = workFor(call.body, {
       path: endpoint.path,
       salt,
@@ -111,6 +106,7 @@ async function steps(
       reservation,
       tokens: endpoint.tokens,
       deadline: startedAt + first.pool.timeouts.totalMs,
+      bytes: call.bytes,
       promptEstimate: work(first).promptTokens,
       work,
       receipt,
@@ -119,7 +115,7 @@ async function steps(
     return await respond(order, deps)
   } catch (error) {
     if (error instanceof Refusal && CHECKED_BEFORE_ADMISSION.has(error.code))
-      await checkKnown(c, applicantOf(c, snapshot, identity), model)
+      await checkKnown(c, applicant, model)
     throw error
   } finally {
     release()
@@ -148,11 +144,12 @@ const CHECKED_BEFORE_ADMISSION: ReadonlySet<RefusalCode> = new Set([
 
 /**
  * A key that is not valid any more, or may not use the model, learns nothing else about its request.
+ * @param model own name of the one asked for; null while it is not known
  * @throws Refusal
  */
-async function checkKnown(c: Ctx, applicant: Applicant, model: ModelRoute | null): Promise<void> {
+async function checkKnown(c: Ctx, applicant: Applicant, model: string | null): Promise<void> {
   const { standing } = await mayKnow(c, applicant)
-  if (!model || !standing || allowsModel(standing.models, model.name)) return
+  if (model === null || !standing || allowsModel(standing.models, model)) return
   throw modelNotAllowed()
 }
 

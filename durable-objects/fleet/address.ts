@@ -125,6 +125,8 @@ export function parseJwksUrl(value: unknown): Parsed<string> {
 }
 
 const HOST_NAME = /^(?!-)[a-z0-9_-]{1,63}(\.(?!-)[a-z0-9_-]{1,63})*$/
+/** A host's name: the pattern that editors check. */
+export const HOST_PATTERN = HOST_NAME.source
 
 /**
  * Reads a host that media may be fetched from: `media.example.com`, or `*.example.com` for every
@@ -144,6 +146,27 @@ export function parseMediaDomain(value: unknown): Parsed<string> {
   }
   if (/[/:?#@\\]/.test(name)) return { ok: false, message: `write only the host: ${stars}${host}` }
   return { ok: true, value: stars + host }
+}
+
+/**
+ * Reads a host under which tenants reach one model: `qwen.api.example.com`.
+ *
+ * @returns the name as `URL.hostname` has it, which is how it has to be written
+ */
+export function parseModelHost(value: unknown): Parsed<string> {
+  const text = typeof value === 'string' ? value : ''
+  const asUrl = /:\/\//.test(text) ? text : `https://${text}`
+  const host = URL.canParse(asUrl) ? new URL(asUrl).hostname : ''
+  if (!HOST_NAME.test(host) || host.length > 253) {
+    const message = text.includes('*')
+      ? 'write each host out: under a wildcard, a host that somebody mistypes would mean this model'
+      : 'write a host name, e.g. qwen.api.example.com'
+    return { ok: false, message }
+  }
+  if (host !== text) {
+    return { ok: false, message: `write only the host, in lower case: ${host}` }
+  }
+  return { ok: true, value: host }
 }
 
 /** Reads what a browser sends as `Origin`, or `*` for any. */

@@ -15,10 +15,13 @@ export type { Problem } from './source.ts'
 
 type Issue = z.core.$ZodIssue
 
-/** An instance is one of two kinds: the key `url` says which was meant. */
+/**
+ * Of two kinds that a value may be, what is wrong with the one that was meant: an instance with the key `url`
+ * is of the second kind, and a list where one text or several may stand.
+ */
 const meantBranch = (errors: readonly (readonly Issue[])[], value: unknown): readonly Issue[] => {
   const isUrl = typeof value === 'object' && value !== null && 'url' in value
-  return errors[isUrl ? 1 : 0] ?? []
+  return errors[isUrl || Array.isArray(value) ? 1 : 0] ?? []
 }
 
 const valueAt = (data: unknown, path: Path): unknown =>
@@ -45,7 +48,9 @@ function* schemaFindings(
     } else if (issue.code === 'invalid_key') {
       yield { path, at: 'key', message: issue.message }
       // A name that is refused must not hide what is wrong below it.
-      const entry = ENTRIES[String(path[0])]?.safeParse(valueAt(data, path), { error: sentence })
+      const entry = ENTRIES[String(path.at(-2))]?.safeParse(valueAt(data, path), {
+        error: sentence,
+      })
       yield* schemaFindings(entry?.error?.issues ?? [], data, path)
     } else {
       yield { path, message: issue.message }

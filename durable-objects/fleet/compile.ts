@@ -1,15 +1,16 @@
 import { jwtIssuer } from './auth-schema.ts'
+import { adaptersOf, comparedOn, modelRoute } from './compile-models.ts'
 import type { FleetFile, InstanceSpec, PoolSpec } from './schema.ts'
 import { poolSettings } from './settings.ts'
 import type { PoolSettings } from './settings.ts'
 import type {
   BreakerConfig,
   InstanceConfig,
-  ModelRoute,
   PoolConfig,
   PoolRoute,
   SecretHeader,
   Snapshot,
+  StandbyTarget,
 } from './snapshot.ts'
 import { compileTerms } from './terms.ts'
 
@@ -17,7 +18,7 @@ import { compileTerms } from './terms.ts'
  * Number of what {@link compileFleet} makes of a file. Raised whenever the same file becomes something
  * else: what is stored under another number is made anew from its file.
  */
-export const FORMAT = 4
+export const FORMAT = 5
 
 /** One fleet version, ready to be handed out. */
 export interface Compiled {
@@ -103,7 +104,15 @@ function poolConfig(fleet: FleetFile, pool: string, spec: PoolSpec, version: num
     queue: { max: queue.max, waitMs: queue.wait },
     slowStartMs,
     instances: spec.instances.map((instance) => instanceConfig(fleet, spec, instance)),
+    adapters: adaptersOf(fleet, pool),
+    compared: comparedOn(fleet, pool),
   }
+}
+
+/** An instance as far as a Worker by itself needs it: it judges no health, and knows of no regions. */
+function standbyTarget(instance: InstanceConfig): StandbyTarget {
+  const { process: _process, region: _region, ...target } = instance
+  return target
 }
 
 function poolRoute(fleet: FleetFile, pool: string, spec: PoolSpec): PoolRoute {
@@ -131,21 +140,9 @@ function poolRoute(fleet: FleetFile, pool: string, spec: PoolSpec): PoolRoute {
     mediaTokens: { image: media.image_tokens, audioSecond: media.audio_tokens_per_second },
     reasoningField: settings.reasoning_field,
     region: (first && fleet.sites[first.site]?.region) ?? null,
-  }
-}
-
-function modelRoute(name: string, spec: FleetFile['models'][string], created: number): ModelRoute {
-  return {
-    name,
-    created,
-    aliases: spec.aliases,
-    path: spec.path ?? null,
-    arms: spec.arms.map((arm, index) => ({
-      name: arm.name ?? (index === 0 ? 'stable' : arm.pool),
-      pool: arm.pool,
-      weight: arm.weight,
-    })),
-    fallback: spec.fallback,
+    instances: spec.instances.map((instance) =>
+      standbyTarget(instanceConfig(fleet, spec, instance)),
+    ),
   }
 }
 
@@ -165,6 +162,7 @@ export function compileFleet(
     format: FORMAT,
     snapshot: {
       version,
+      revision: 0, // raised where shares change without a new version
       models: mapValues(fleet.models, (spec, name) => modelRoute(name, spec, createdAt(name))),
       pools: mapValues(fleet.pools, (spec, pool) => poolRoute(fleet, pool, spec)),
       corsOrigins: fleet.cors.origins,

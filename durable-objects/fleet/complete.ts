@@ -4,12 +4,34 @@
  */
 import { FORMAT, breakerConfig, mapValues } from './compile.ts'
 import type { Compiled } from './compile.ts'
+import { KEEP_ARM_MS } from './gray-schema.ts'
 import { BUILT_IN } from './settings.ts'
-import type { InstanceConfig, ModelRoute, PoolConfig, PoolRoute, Snapshot } from './snapshot.ts'
+import type {
+  Arm,
+  InstanceConfig,
+  ModelRoute,
+  PoolConfig,
+  PoolRoute,
+  Snapshot,
+} from './snapshot.ts'
 import { noTerms } from './terms.ts'
 
-/** A snapshot of this release or an earlier one, which knew neither plans nor tokens of an issuer. */
-export function completeSnapshot(snapshot: Snapshot): Required<Snapshot> {
+/** A model with every field. */
+export interface WholeModel extends Required<Omit<ModelRoute, 'arms'>> {
+  readonly arms: readonly Required<Arm>[]
+}
+
+/** A pool's route with every field but the one that only Workers of the release before read. */
+export type WholeRoute = PoolRoute & Required<Omit<PoolRoute, 'bodyBytes'>>
+
+/** A snapshot with every field. */
+export interface WholeSnapshot extends Required<Snapshot> {
+  readonly models: Readonly<Record<string, WholeModel>>
+  readonly pools: Readonly<Record<string, WholeRoute>>
+}
+
+/** A snapshot of this release or an earlier one, which knew neither rules nor adapters. */
+export function completeSnapshot(snapshot: Snapshot): WholeSnapshot {
   return {
     terms: noTerms(snapshot.version),
     jwt: null,
@@ -27,25 +49,37 @@ export const completeVersion = ({ snapshot, pools }: Compiled): Compiled => ({
   pools: pools.map(completePool),
 })
 
-const completeModel = (model: ModelRoute): ModelRoute => fillIn({ fallback: [] }, model)
+const completeModel = (model: ModelRoute): WholeModel => ({
+  hosts: [],
+  sticky: 'tenant+user',
+  rules: [],
+  guard: null,
+  shadow: null,
+  keepArmMs: KEEP_ARM_MS,
+  before: null,
+  // Absent, whatever the type says, from what was stored before there were fallbacks.
+  ...fillIn({ fallback: [] }, model),
+  arms: model.arms.map((arm) => ({ adapter: null, ...arm })),
+})
 
-function completeRoute(route: PoolRoute): PoolRoute {
+function completeRoute(route: PoolRoute): WholeRoute {
   const { early_commit, limits, media, reasoning_field } = BUILT_IN
-  return fillIn(
-    {
-      earlyCommitMs: early_commit,
-      limits: {
-        bodyBytes: route.bodyBytes ?? limits.body,
-        audioBytes: limits.audio,
-        n: limits.n,
-        outputTokens: limits.output_tokens,
-      },
-      mediaDomains: media.domains,
-      mediaTokens: { image: media.image_tokens, audioSecond: media.audio_tokens_per_second },
-      reasoningField: reasoning_field,
+  const absent: Partial<PoolRoute> = {
+    earlyCommitMs: early_commit,
+    limits: {
+      bodyBytes: route.bodyBytes ?? limits.body,
+      audioBytes: limits.audio,
+      n: limits.n,
+      outputTokens: limits.output_tokens,
     },
-    route,
-  )
+    mediaDomains: media.domains,
+    reasoningField: reasoning_field,
+  }
+  return {
+    mediaTokens: { image: media.image_tokens, audioSecond: media.audio_tokens_per_second },
+    instances: [], // where they are, that release did not tell: nobody does without the pool's object
+    ...fillIn(absent, route),
+  }
 }
 
 /** A pool's part of a version, with every field. Where its sites are is not known of an earlier release. */

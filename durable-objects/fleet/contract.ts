@@ -151,6 +151,20 @@ export interface Rollout extends ArmName {
   readonly why: string | null
 }
 
+/** One change of an arm's share, as it is remembered. */
+export interface ArmChange {
+  /** Unix milliseconds. */
+  readonly at: number
+  readonly arm: string
+  /** An operator's order; a step whose time had come; the guard; a version that has ended the rollout. */
+  readonly event: RolloutOrder['order'] | 'step' | 'guard' | 'version'
+  /** In percent, from then on; null: the file's weight. */
+  readonly share: number | null
+  /** As {@link Rollout.by}. */
+  readonly by: string | null
+  readonly why: string | null
+}
+
 export type RolledOut =
   | { readonly kind: 'taken'; readonly rollout: Rollout | null }
   | { readonly kind: 'no-model' }
@@ -186,6 +200,8 @@ export interface ModelStatus {
   readonly arms: readonly ArmStatus[]
   readonly guard: Guard | null
   readonly shadow: (Shadow & { readonly figures: ArmSummary | null }) | null
+  /** The last changes of its arms' shares, newest first. */
+  readonly changes?: readonly ArmChange[]
 }
 
 export interface FleetRpc {

@@ -7,8 +7,10 @@ import {
   without,
   type Difference,
 } from './diff-entries.ts'
-import { child, keysOf, plain, same, type Node } from './diff-values.ts'
-import type { FleetFile } from './schema.ts'
+import { guardDifferences, shadowDifferences } from './diff-gray.ts'
+import { ruleDifferences } from './diff-rules.ts'
+import { child, keysOf, percent, plain, same, type Node } from './diff-values.ts'
+import { armName, type ModelSpec } from './model-schema.ts'
 import type { Path } from './source.ts'
 
 export const modelDifferences = (before: Node, after: Node): Iterable<Difference> =>
@@ -19,14 +21,7 @@ export const modelDifferences = (before: Node, after: Node): Iterable<Difference
     inside: insideOf,
   })
 
-type ModelSpec = FleetFile['models'][string]
 type ArmSpec = ModelSpec['arms'][number]
-
-/** As the router calls it. */
-const armName = ({ name, pool }: ArmSpec, index: number): string =>
-  name ?? (index === 0 ? 'stable' : pool)
-
-const percent = (share: number): string => `${Number((share * 100).toPrecision(3))} %`
 
 /** Share of a model's requests by arm, 0 to 1. */
 function sharesOf({ arms }: Pick<ModelSpec, 'arms'>): ReadonlyMap<string, number> {
@@ -34,21 +29,36 @@ function sharesOf({ arms }: Pick<ModelSpec, 'arms'>): ReadonlyMap<string, number
   return new Map(arms.map((arm, i) => [armName(arm, i), sum === 0 ? 0 : arm.weight / sum] as const))
 }
 
+const placeOf = ({ pool, adapter }: ArmSpec): string =>
+  adapter === undefined ? `in pool ${pool}` : `in pool ${pool} with adapter ${plain(adapter)}`
+
 /** `stable 95 % in pool qwen-14b, canary 5 % in pool qwen-int8`. */
 const armsText = (model: ModelSpec): string => {
   const shares = sharesOf(model)
   return model.arms
     .map((arm, i) => {
       const name = armName(arm, i)
-      return `${name} ${percent(shares.get(name) ?? 0)} in pool ${arm.pool}`
+      return `${name} ${percent(shares.get(name) ?? 0)} ${placeOf(arm)}`
     })
     .join(', ')
 }
 
+/** What has sentences of its own. */
+const TOLD = ['arms', 'rules', 'guard', 'shadow']
+
 function* insideOf(before: Node, after: Node, name: string): Generator<Difference> {
   const path = ['models', name]
   yield* armDifferences(before, after, name, [...path, 'arms'])
-  yield* leafDifferences(without(before, 'arms'), without(after, 'arms'), path, name)
+  yield* ruleDifferences(child(before, 'rules'), child(after, 'rules'), [...path, 'rules'], name)
+  yield* guardDifferences(child(before, 'guard'), child(after, 'guard'), [...path, 'guard'], name)
+  yield* shadowDifferences(
+    child(before, 'shadow'),
+    child(after, 'shadow'),
+    [...path, 'shadow'],
+    name,
+  )
+  const [a, b] = [before, after].map((model) => without(model, ...TOLD)) as [Node, Node]
+  yield* leafDifferences(a, b, path, name)
 }
 
 function* armDifferences(
@@ -71,8 +81,8 @@ function* armDifferences(
     const [from, to] = [shares, newShares].map((map) => percent(map.get(name) ?? 0))
     const at = [...path, name]
     if (a.value === undefined) {
-      const { pool } = b.value as ArmSpec
-      yield difference('added', at, `${model}: arm ${name} added, ${to} in pool ${pool}`)
+      const place = placeOf(b.value as ArmSpec)
+      yield difference('added', at, `${model}: arm ${name} added, ${to} ${place}`)
     } else if (b.value === undefined) {
       yield difference('removed', at, `${model}: arm ${name} removed, it had ${from}`)
     } else {

@@ -116,6 +116,11 @@ function shown(node: Node, other: Node, absent: ReturnType<Default>): string {
   return `${plain(written ?? inUnitOf(other.written, value))} (default)`
 }
 
+/** A value that holds, as its file has it, or as one would write it. */
+export function writtenOr({ value, written }: Node, example: unknown): string {
+  return plain(written ?? inUnitOf(example, value))
+}
+
 const asNode = (absent: ReturnType<Default>): Node =>
   typeof absent === 'object' && absent !== null ? absent : NOTHING
 
@@ -128,6 +133,10 @@ function inUnitOf(example: unknown, value: unknown): unknown {
   const unit = (['GiB', 'MiB', 'KiB'] as const).find((name) => value % BYTES[name] === 0)
   return unit === undefined ? value : `${value / BYTES[unit]}${unit}`
 }
+
+/** A share of 1 as people say it: `5 %`. @param digits that count */
+export const percent = (share: number, digits = 3): string =>
+  `${Number((share * 100).toPrecision(digits))} %`
 
 /** A value in a sentence: text without quotes, numbers in groups as YAML has them. */
 export function plain(value: unknown): string {

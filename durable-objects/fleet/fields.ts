@@ -56,16 +56,34 @@ export const Id = z
     'use lowercase letters, digits and dashes, beginning with a letter, at most 63',
   )
 
-/** A public model name or alias; slashes and colons are in use (`org/model:tag`). */
+const NAME_FORM = 'use letters, digits and . _ : / -, beginning with a letter or digit, at most 128'
+const NO_ARM = 'must not contain @: qwen@canary means the arm canary of qwen'
+
+/** A public model name; slashes and colons are in use (`org/model:tag`). */
 export const ModelName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$/, {
   error: ({ input }) => {
     const name = String(input)
-    if (name.includes('*'))
-      return 'globs such as claude-* are not supported in this version; write each name out'
-    if (name.includes('@')) return 'must not contain @: qwen@canary means the arm canary of qwen'
-    return 'use letters, digits and . _ : / -, beginning with a letter or digit, at most 128'
+    if (name.includes('*')) return 'a model has one name; a glob such as claude-* is an alias of it'
+    return name.includes('@') ? NO_ARM : NAME_FORM
   },
 })
+
+/** A further name of a model, or a glob of names: then with a letter or a digit in it, and no star beside a star. */
+export const ModelAlias = z
+  .string()
+  .regex(/^(?=.*[A-Za-z0-9])(?!.*\*\*)[A-Za-z0-9*][A-Za-z0-9._:/*-]{0,127}$/, {
+    error: ({ input }) => {
+      const alias = String(input)
+      if (alias.includes('@')) return NO_ARM
+      if (!alias.includes('*')) return NAME_FORM
+      // An unknown model must stay a 404: else whoever mistypes a name is answered, and billed, by this model.
+      if (!/[A-Za-z0-9]/.test(alias)) {
+        return 'would take every name that somebody mistypes; say how the names begin or end, e.g. claude-*'
+      }
+      if (alias.includes('**')) return 'one * stands for any run of characters; write it once'
+      return 'use letters, digits and . _ : / - beside *, at most 128'
+    },
+  })
 
 /** The router's own secrets, which nobody must ever be sent, and its other bindings. */
 const TAKEN = 'ADMIN_TOKEN POOL TENANT DIRECTORY FLEET CF_VERSION BAD_KEYS USAGE'.split(' ')

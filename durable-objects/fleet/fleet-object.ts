@@ -1,5 +1,4 @@
 import { DurableObject } from 'cloudflare:workers'
-import { poolObjectName } from '../pool/name.ts'
 import type { PoolRpc } from '../pool/contract.ts'
 import { checkFleet } from './check.ts'
 import { FORMAT, compileFleet } from './compile.ts'
@@ -7,24 +6,26 @@ import type { Compiled } from './compile.ts'
 import { completeVersion } from './complete.ts'
 import type {
   Applied,
+  ArmsReport,
   Change,
   FleetRpc,
   Intent,
-  PoolTook,
+  ModelStatus,
   Rollback,
   RolledBack,
+  RolledOut,
+  RolloutOrder,
   VersionEntry,
   VersionFile,
 } from './contract.ts'
 import { checkDeployable } from './deployable.ts'
+import { push, type PoolAt } from './push.ts'
 import type { FleetFile } from './schema.ts'
+import { Shares } from './shares.ts'
 import type { PoolConfig, Snapshot } from './snapshot.ts'
 import { secretsOf } from './target.ts'
 import { VersionStore } from './version-store.ts'
 import type { StoredVersion } from './version-store.ts'
-
-/** How long a pool may take to take a version, in milliseconds. It pulls by itself what it missed. */
-const PUSH_MS = 5_000
 
 export interface FleetEnv {
   readonly POOL: { getByName(name: string, options?: { locationHint?: string }): unknown }
@@ -33,6 +34,7 @@ export interface FleetEnv {
 /** Numbered, immutable fleet versions. Holds the truth; pools and Workers hold copies of it. */
 export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
   readonly #versions: VersionStore
+  readonly #shares: Shares
   #current: Compiled | null = null
 
   constructor(ctx: DurableObjectState, env: FleetEnv) {
@@ -41,11 +43,34 @@ export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
     this.#versions.prepare()
     const newest = this.#versions.newest()
     if (newest) this.#current = this.#compiled(newest)
+    const post = { fetch: fetch.bind(globalThis), secretOf: secretsOf(env) }
+    this.#shares = new Shares({ storage: ctx.storage, now: Date.now, post })
+    this.#shares.goOn(this.#current?.snapshot ?? null)
+    // One that a release without alarms has let pass.
+    void ctx.blockConcurrencyWhile(() => this.#shares.setAlarm())
   }
 
-  async snapshot(known: number): Promise<Snapshot | null> {
-    const snapshot = this.#current?.snapshot
-    return snapshot && snapshot.version !== known ? snapshot : null
+  async snapshot(known: number, revision?: number): Promise<Snapshot | null> {
+    const { snapshot } = this.#shares
+    const isKnown =
+      snapshot?.version === known && (revision ?? snapshot.revision) === snapshot.revision
+    return isKnown ? null : snapshot
+  }
+
+  async report(report: ArmsReport): Promise<void> {
+    await this.#shares.report(report)
+  }
+
+  async rollout(order: RolloutOrder): Promise<RolledOut> {
+    return this.#shares.order(order)
+  }
+
+  async models(): Promise<readonly ModelStatus[]> {
+    return this.#shares.statuses()
+  }
+
+  override async alarm(): Promise<void> {
+    await this.#shares.alarm()
   }
 
   async poolConfig(pool: string): Promise<PoolConfig | null> {
@@ -98,8 +123,11 @@ export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
         this.#versions.insert(file, {}) // made anew from the file once it is needed
       }
       const newest = this.#versions.newest()
-      return newest && this.#compiled(newest)
+      const compiled = newest && this.#compiled(newest)
+      if (compiled) this.#shares.take(null, compiled.snapshot)
+      return compiled
     })
+    this.#shares.goOn(this.#current?.snapshot ?? null)
     return { kind: 'applied', version: last.version, changed: true, pools: await this.#push(null) }
   }
 
@@ -127,38 +155,24 @@ export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
     const before = this.#current
     const changed = this.#versions.newest()?.yaml !== yaml
     const version = changed ? this.#newest + 1 : this.#newest
-    if (changed) this.#current = this.#store(version, yaml, fleet, intent)
-    return { kind: 'applied', version, changed, pools: await this.#push(before) }
+    const { compiled, ended } = changed
+      ? this.#store(version, yaml, fleet, intent)
+      : { compiled: before, ended: [] }
+    this.#current = compiled
+    if (changed) this.#shares.goOn(compiled?.snapshot ?? null)
+    return { kind: 'applied', version, changed, pools: await this.#push(before), ended }
   }
 
-  /** Sends every pool its part. One that left the fleet gets an empty pool, and drains. */
-  async #push(before: Compiled | null): Promise<PoolTook[]> {
-    const now = this.#current
-    if (!now) return []
-    const current = objectsOf(now)
-    const kept = new Set(current.map(({ name }) => name))
-    const { version } = now.snapshot
-    const emptied = (before ? objectsOf(before) : [])
-      .filter(({ name }) => !kept.has(name))
-      .map((object) => ({ ...object, config: { ...object.config, version, instances: [] } }))
-    return Promise.all([...current, ...emptied].map((object) => this.#pushOne(object)))
+  async #push(before: Compiled | null) {
+    return this.#current ? push(before, this.#current, this.#poolAt) : []
   }
 
-  async #pushOne({ name, region, config }: PoolPart): Promise<PoolTook> {
-    const { pool } = config
-    try {
-      const hint = region === null ? {} : { locationHint: region }
-      const object = this.env.POOL.getByName(name, hint) as PoolRpc
-      const { version } = await Promise.race([object.configure(config), tooLate(PUSH_MS)])
-      return { pool, taken: version >= config.version, version }
-    } catch (cause) {
-      const error = cause instanceof Error ? cause.message : String(cause)
-      return { pool, taken: false, version: null, error }
-    }
-  }
+  readonly #poolAt: PoolAt = (name, region) =>
+    this.env.POOL.getByName(name, region === null ? {} : { locationHint: region }) as PoolRpc
 
-  #store(version: number, yaml: string, fleet: FleetFile, intent: Intent): Compiled {
+  #store(version: number, yaml: string, fleet: FleetFile, intent: Intent) {
     const { by = null, message = null } = intent
+    const before = this.#current?.snapshot ?? null
     const at = Date.now()
     const models = Object.keys(fleet.models)
     const pools = Object.keys(fleet.pools).length
@@ -168,7 +182,7 @@ export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
       const compiled = compileFleet(fleet, version, versions.created())
       versions.insert({ version, at, models: models.length, pools, yaml, by, message }, compiled)
       versions.prune(at)
-      return compiled
+      return { compiled, ended: this.#shares.take(before, compiled.snapshot) }
     })
   }
 
@@ -190,22 +204,3 @@ export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
 }
 
 type AppliedVersion = Extract<Applied, { kind: 'applied' }>
-
-/** A pool's part of a version, and the object it is for: a pool that moves has another object. */
-interface PoolPart {
-  readonly name: string
-  readonly region: string | null
-  readonly config: PoolConfig
-}
-
-const objectsOf = ({ snapshot, pools }: Compiled): PoolPart[] =>
-  pools.map((config) => {
-    const region = snapshot.pools[config.pool]?.region ?? null
-    return { name: poolObjectName(config.pool, region), region, config }
-  })
-
-function tooLate(ms: number): Promise<never> {
-  return new Promise((_resolve, reject) => {
-    setTimeout(() => reject(new Error(`did not answer within ${ms / 1000} s`)), ms)
-  })
-}

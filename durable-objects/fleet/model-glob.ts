@@ -1,4 +1,4 @@
-/** Names of models with `*` in them, as plans and keys may list them. */
+/** Names of models with `*` in them: as plans and keys may list them, and as aliases. */
 
 export const isGlob = (pattern: string): boolean => pattern.includes('*')
 
@@ -23,4 +23,24 @@ export function matchesModel(pattern: string, name: string): boolean {
     at = found + part.length
   }
   return true
+}
+
+const literals = (glob: string): number => glob.replaceAll('*', '').length
+
+/**
+ * The alias by which a name means a model: that very text, else of the globs that match it the one with
+ * most characters beside its stars, and of several the first by the alphabet. Null where none does.
+ *
+ * @param aliases every model's
+ * @example aliasFor('claude-3-opus', ['claude-*', 'claude-3-*']) === 'claude-3-*'
+ */
+export function aliasFor(name: string, aliases: Iterable<string>): string | null {
+  let best: string | null = null
+  for (const alias of aliases) {
+    if (alias === name) return alias
+    if (!isGlob(alias) || !matchesModel(alias, name)) continue
+    const more = best === null ? 1 : literals(alias) - literals(best)
+    if (best === null || more > 0 || (more === 0 && alias < best)) best = alias
+  }
+  return best
 }

@@ -1,4 +1,9 @@
 /** What must hold between the models of a file, and between models and pools. */
+import { grayRules } from './gray-rules.ts'
+import { strayModel } from './model-names.ts'
+import type { ModelDraft, ModelDrafts } from './model-names.ts'
+import { armName } from './model-schema.ts'
+import { routingRules } from './routing-rules.ts'
 import { Unique, entries, unknownName } from './rules.ts'
 import type { Finding, FleetDraft } from './rules.ts'
 
@@ -11,9 +16,7 @@ const RESERVED = new Set(
   audio models usage realtime`.split(/\s+/),
 )
 
-type ModelDraft = NonNullable<NonNullable<NonNullable<FleetDraft>['models']>[string]>
-
-function* nameRules(models: readonly (readonly [string, ModelDraft])[]): Generator<Finding> {
+function* nameRules(models: ModelDrafts): Generator<Finding> {
   const names = new Set(models.map(([name]) => name))
   const aliases = new Unique()
   for (const [name, { aliases: own }] of models) {
@@ -28,7 +31,22 @@ function* nameRules(models: readonly (readonly [string, ModelDraft])[]): Generat
   }
 }
 
-function* pathRules(models: readonly (readonly [string, ModelDraft])[]): Generator<Finding> {
+function* hostRules(models: ModelDrafts): Generator<Finding> {
+  const hosts = new Unique()
+  for (const [name, { hosts: own }] of models) {
+    for (const [index, host] of (own ?? []).entries()) {
+      const before = host === null ? null : hosts.seen(host, name)
+      if (before === null) continue
+      const message =
+        before === name
+          ? `${host} is in this list already`
+          : `${host} means model ${before} already; a host means one model`
+      yield { path: ['models', name, 'hosts', index], message }
+    }
+  }
+}
+
+function* pathRules(models: ModelDrafts): Generator<Finding> {
   const taken: { path: string; name: string }[] = []
   for (const [name, { path }] of models) {
     if (typeof path !== 'string') continue
@@ -65,10 +83,14 @@ function* armRules(
       yield { path: [...path, 'pool'], message: unknownName('pool', arm.pool, pools) }
     }
     if (arm.name === null) continue
-    const called = arm.name ?? (index === 0 ? 'stable' : arm.pool)
+    const called = armName({ name: arm.name, pool: arm.pool }, index)
     if (names.seen(called, called) !== null) {
       const message = `two arms of this model are called ${called}; give one of them another name`
       yield { path: [...path, arm.name === undefined ? 'pool' : 'name'], message }
+    }
+    if (typeof arm.adapter === 'string' && arm.adapter === fleet.pools?.[arm.pool]?.served_as) {
+      const message = `is what pool ${arm.pool} serves without an adapter; remove it`
+      yield { path: [...path, 'adapter'], message }
     }
   }
   if (arms && arms.length > 0 && arms.every((arm) => arm?.weight === 0)) {
@@ -83,24 +105,19 @@ function* armRules(
 function* fallbackRules(
   name: string,
   { fallback }: ModelDraft,
-  models: readonly (readonly [string, ModelDraft])[],
+  models: ModelDrafts,
 ): Generator<Finding> {
-  const names = models.map(([model]) => model)
   const listed = new Unique()
   for (const [index, model] of (fallback ?? []).entries()) {
     if (model === null) continue
     const path = ['models', name, 'fallback', index]
-    const aliased = models.find(([, { aliases }]) => aliases?.includes(model))?.[0]
     if (model === name) {
       yield { path, message: 'a model cannot be its own fallback; name another one' }
     } else if (listed.seen(model, model) !== null) {
       yield { path, message: `${model} is in this list already` }
-    } else if (!names.includes(model)) {
-      const message =
-        aliased === undefined
-          ? unknownName('model', model, names)
-          : `${model} is an alias; write the model's name, ${aliased}`
-      yield { path, message }
+    } else {
+      const message = strayModel(model, models)
+      if (message !== null) yield { path, message }
     }
   }
 }
@@ -109,9 +126,12 @@ function* fallbackRules(
 export function* modelRules(fleet: NonNullable<FleetDraft>): Generator<Finding> {
   const models = entries(fleet.models).map(([name, model]) => [name, model ?? {}] as const)
   yield* nameRules(models)
+  yield* hostRules(models)
   yield* pathRules(models)
   for (const [name, model] of models) {
     yield* armRules(name, model, fleet)
+    yield* routingRules([name, model], models, fleet.plans)
+    yield* grayRules(name, model, fleet.pools)
     yield* fallbackRules(name, model, models)
   }
 }

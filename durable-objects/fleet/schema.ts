@@ -1,14 +1,16 @@
 /**
  * The one schema of `fleet.yaml`: types, checks, editors' hints and the kit all come from it.
  * Objects are strict, and a field is here only once it does what it says. What holds between fields
- * is in `rules.ts`; the defaults of a pool are in `settings.ts`.
+ * is in `rules.ts`; a model is in `model-schema.ts`, the defaults of a pool are in `settings.ts`.
  */
 import { z } from 'zod'
 import { parseCorsOrigin, parseHost, parseInstanceUrl, parseOrigin } from './address.ts'
 import { authShape } from './auth-schema.ts'
 import { Id, ModelName, SecretName, readAs } from './fields.ts'
+import { ModelSpec } from './model-schema.ts'
+import { RULE_ENTRIES } from './rule-schema.ts'
 import { settingsShape } from './settings.ts'
-import { PlanSpec, PriceSpec, termsShape } from './terms-schema.ts'
+import { PlanSpec, termsShape } from './terms-schema.ts'
 import { GROUPED } from './units.ts'
 import type { Parsed } from './units.ts'
 
@@ -98,45 +100,6 @@ const Pool = z.strictObject({
   ...settingsShape,
 })
 
-const Model = z.strictObject({
-  aliases: z
-    .array(ModelName)
-    .default([])
-    .describe('Further names under which clients may ask for it.'),
-  path: z
-    .string()
-    .regex(
-      /^(\/[a-z0-9][a-z0-9._-]{0,62})+$/,
-      'write a path such as /qwen: lowercase letters, digits and . _ -, no slash at the end',
-    )
-    .optional()
-    .describe('URL prefix under which every endpoint means this model: /qwen/v1/chat/completions.'),
-  arms: z
-    .array(
-      z.strictObject({
-        pool: z.string().describe('The pool that serves this arm.'),
-        weight: z
-          .number()
-          .min(0)
-          .max(10_000)
-          .default(100)
-          .describe('Share of the requests compared with the other arms.'),
-        name: Id.optional().describe(
-          "What to call the arm; `stable` for the first, else the pool's id.",
-        ),
-      }),
-    )
-    .min(1, 'needs at least one arm')
-    .describe('The pools behind this name and their shares: stable, canary, A/B.'),
-  fallback: z
-    .array(z.string())
-    .default([])
-    .describe('Models tried, in this order, when nothing here can answer.'),
-  price: PriceSpec.optional().describe(
-    'Money for a million tokens, in the currency of `billing`. Default none: it costs nothing.',
-  ),
-})
-
 /** `fleet.yaml`: what it may say, and what each field becomes (milliseconds, bytes, canonical URLs). */
 export const FleetFile = z
   .strictObject({
@@ -153,7 +116,7 @@ export const FleetFile = z
       .refine((pools) => Object.keys(pools).length > 0, 'needs at least one pool')
       .describe('Interchangeable instances that serve one model build, by pool id.'),
     models: z
-      .record(ModelName, Model)
+      .record(ModelName, ModelSpec)
       .refine((models) => Object.keys(models).length > 0, 'needs at least one model')
       .describe('The public names that tenants ask for.'),
     ...termsShape,
@@ -184,12 +147,13 @@ export type FleetInput = z.input<typeof FleetFile>
 export type PoolSpec = FleetFile['pools'][string]
 export type InstanceSpec = PoolSpec['instances'][number]
 
-/** The schema of each entry of the maps by name, for an entry whose key alone is refused. */
+/** The schema of each entry of the maps by name, by what the map is called, for an entry whose key alone is refused. */
 export const ENTRIES: Readonly<Record<string, z.ZodType>> = {
   sites: Site,
   pools: Pool,
-  models: Model,
+  models: ModelSpec,
   plans: PlanSpec,
+  ...RULE_ENTRIES,
 }
 
 /** What editors check and complete `fleet.yaml` with. */

@@ -3,7 +3,7 @@ import type { z } from 'zod'
 import { nearest } from './nearest.ts'
 
 /** Keys of later versions: naming a similar key of this one would mislead. */
-const LATER = new Set('launch gpus hosts sticky rules guard'.split(' '))
+const LATER = new Set('launch gpus'.split(' '))
 
 const KINDS: Readonly<Record<string, string>> = {
   object: 'a map',

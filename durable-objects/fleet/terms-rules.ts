@@ -1,5 +1,5 @@
 /** What must hold between plans, prices, webhooks and the models of a file. */
-import { isGlob, matchesModel } from './model-glob.ts'
+import { aliasFor, isGlob, matchesModel } from './model-glob.ts'
 import { Unique, entries, unknownName } from './rules.ts'
 import type { Finding, FleetDraft } from './rules.ts'
 
@@ -26,7 +26,8 @@ function namesOf(fleet: NonNullable<FleetDraft>): Names {
 /** What is wrong with one entry of a plan's list; null when it means a model. */
 function strayModel(pattern: string, { models, aliases, isWhole }: Names): string | null {
   if (!isGlob(pattern)) {
-    const isKnown = models.includes(pattern) || aliases.has(pattern) || !isWhole
+    const isKnown =
+      models.includes(pattern) || aliasFor(pattern, aliases.keys()) !== null || !isWhole
     return isKnown ? null : unknownName('model', pattern, [...models, ...aliases.keys()])
   }
   if (models.some((name) => matchesModel(pattern, name))) return null

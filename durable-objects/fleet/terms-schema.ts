@@ -97,7 +97,9 @@ const BillingSpec = z.strictObject({
     .describe('By which days and months begin, for quotas, budgets and usage: an IANA name.'),
 })
 
-const EVENTS = { budget: 'budget', guard: 'guard' } as const satisfies { readonly [name in WebhookEvent]: name }
+const EVENTS = { budget: 'budget', guard: 'guard' } as const satisfies {
+  readonly [name in WebhookEvent]: name
+}
 const LATER_EVENTS: readonly unknown[] = ['ejection', 'path-down']
 
 const WebhookSpec = z.strictObject({
@@ -112,7 +114,9 @@ const WebhookSpec = z.strictObject({
       }),
     )
     .min(1, 'needs at least one event, e.g. budget')
-    .describe('What it is told of; `budget`: a tenant or key has used 80 or 100 % of its budget; `guard`: an arm was turned off.'),
+    .describe(
+      'What it is told of; `budget`: a tenant or key has used 80 or 100 % of its budget; `guard`: an arm was turned off.',
+    ),
 })
 
 export const termsShape = {

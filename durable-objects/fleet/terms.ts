@@ -1,15 +1,18 @@
 /** What a fleet version says to tenants, as their objects keep it. */
 import { fingerprint } from './fingerprint.ts'
+import { aliasFor, isGlob } from './model-glob.ts'
 import type { FleetFile } from './schema.ts'
 import type { Plan, Price, Terms } from './snapshot.ts'
 
 type PlanFields = FleetFile['plans'][string]
 type PriceFields = NonNullable<FleetFile['models'][string]['price']>
 
-const plan = (name: string, spec: PlanFields, ownName: ReadonlyMap<string, string>): Plan => ({
+/** Aliases come and go; what a request claims is a model by its own name. */
+type OwnName = (entry: string) => string
+
+const plan = (name: string, spec: PlanFields, ownName: OwnName): Plan => ({
   name,
-  // Aliases come and go; what a request claims is a model by its own name.
-  models: [...new Set(spec.models.map((model) => ownName.get(model) ?? model))],
+  models: [...new Set(spec.models.map(ownName))],
   class: spec.class,
   rpm: spec.rpm ?? null,
   tpm: spec.tpm ?? null,
@@ -36,9 +39,14 @@ const termsOf = (version: number, said: Said): Terms => ({
 /** Two versions that say the same to tenants have one hash, in whatever order their files say it. */
 export function compileTerms(fleet: FleetFile, version: number): Terms {
   const models = Object.entries(fleet.models)
-  const ownName = new Map(
+  const owners = new Map(
     models.flatMap(([name, { aliases }]) => aliases.map((alias) => [alias, name] as const)),
   )
+  const ownName: OwnName = (entry) => {
+    // A plan's glob stands for models by their own names, even where an alias is written the same.
+    if (Object.hasOwn(fleet.models, entry) || isGlob(entry)) return entry
+    return owners.get(aliasFor(entry, owners.keys()) ?? '') ?? entry
+  }
   return termsOf(version, {
     plans: Object.fromEntries(
       Object.entries(fleet.plans).map(([name, spec]) => [name, plan(name, spec, ownName)]),

@@ -26,6 +26,8 @@ export class Chart {
   waiting = false
   /** When it was put there last; -Infinity before the first time. */
   lookedAt = -Infinity
+  /** When its list of models was asked for last; -Infinity before the first time. */
+  listedAt = -Infinity
   /** Its last look had no answer in time. */
   late = false
   #usualMs = 0
@@ -35,6 +37,13 @@ export class Chart {
   /** @param now Unix milliseconds */
   constructor(now: number) {
     this.health = starting(now)
+  }
+
+  /** Somebody asks for these from now on. A list without one of them is not believed until it is read again. */
+  expect(models: readonly string[]): void {
+    if (models.every((model) => this.listing.models.includes(model))) return
+    this.listing = { ...this.listing, models: [] }
+    this.listedAt = -Infinity
   }
 
   note(gauges: Gauges, now: number): void {

@@ -41,12 +41,14 @@ export interface Listing {
 
 /**
  * Whether the instance lists the pool's model: its port may serve another one.
+ * @param adapters names that are kept of a list, however long it is
  * @throws Unwell or Unreached when there is no list
  */
 export async function modelCheck(
   line: Line,
   servedAs: string,
   timeoutMs: number,
+  adapters: readonly string[] = [],
 ): Promise<{ readonly reading: Reading; readonly listing: Listing }> {
   const answer = await line.ask('/v1/models', timeoutMs)
   if (!answer.ok) throw fault('/v1/models', answer, line)
@@ -56,7 +58,7 @@ export async function modelCheck(
   const ours = cards[names.indexOf(servedAs)]
   const length = ours?.max_model_len
   const listing = {
-    models: names.slice(0, NAMES_KEPT),
+    models: kept(names, adapters),
     maxModelLen: typeof length === 'number' && length > 0 ? length : null,
   }
   if (ours) return { reading: { kind: 'well' }, listing }
@@ -102,6 +104,12 @@ async function isAbsent(answer: Response): Promise<boolean> {
   if (answer.status !== 404 && answer.status !== 501) return false
   const text = await answer.text()
   return answer.status === 501 || /^\s*\{\s*"detail"/.test(text)
+}
+
+function kept(names: readonly string[], adapters: readonly string[]): readonly string[] {
+  if (names.length <= NAMES_KEPT) return names
+  const first = names.filter((name) => adapters.includes(name))
+  return [...first, ...names].slice(0, NAMES_KEPT)
 }
 
 function listed(names: readonly string[]): string {

@@ -15,6 +15,7 @@ export interface FitnessConfig {
   readonly health: HealthConfig
   readonly breaker?: BreakerConfig
   readonly slowStartMs?: number
+  readonly adapters?: readonly string[]
 }
 
 export interface FitnessDeps<P extends Patient> {
@@ -64,6 +65,7 @@ export class Fitness<P extends Patient> {
   readonly #doubts: Doubts<Doubtful>
   readonly #wards = new WeakMap<P, Ward>()
   #patients: readonly P[] = []
+  #adapters: readonly string[] = []
   #health: HealthConfig | null = null
   #wardConfig = REST
 
@@ -87,13 +89,18 @@ export class Fitness<P extends Patient> {
   }
 
   /** The fleet's instances from now on. Those that have left are looked at no more (L12). */
-  configure(patients: Iterable<P>, { health, breaker, slowStartMs }: FitnessConfig): void {
+  configure(patients: Iterable<P>, config: FitnessConfig): void {
+    const { health, breaker, slowStartMs, adapters = [] } = config
+    const added = adapters.filter((name) => !this.#adapters.includes(name))
     this.#patients = [...patients]
+    this.#adapters = adapters
     this.#health = health
     this.#wardConfig = wardConfig(health, breaker, slowStartMs)
     const sites = new Map<string, number>()
     for (const patient of this.#patients) {
-      this.ward(patient).configure(this.#wardConfig)
+      const ward = this.ward(patient)
+      ward.configure(this.#wardConfig)
+      ward.chart.expect(added)
       const { site } = patient.config
       if (site !== null) sites.set(site, (sites.get(site) ?? 0) + 1)
     }
@@ -105,7 +112,8 @@ export class Fitness<P extends Patient> {
 
   /** One round of looks. Resolves when all are back; rounds may overlap. */
   async look(): Promise<void> {
-    if (this.#health) await this.#rounds.make(this.#patients, this.#health)
+    const lists = this.#adapters.length > 0
+    if (this.#health) await this.#rounds.make(this.#patients, this.#health, { lists })
   }
 
   /** The condition of one instance: a live view, the same object for as long as the patient lives. */

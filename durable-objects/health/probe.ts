@@ -13,10 +13,10 @@ const SECOND_GLANCE_MS = 1_000
 
 /**
  * What a look is for: a reading alone, and a glance the same, but that its lateness says nothing; the
- * proof of model and work before an instance is first ready; or whether an engine that stands still
- * does a little work after all.
+ * proof of model and work before an instance is first ready; whether an engine that stands still does a
+ * little work after all; or which models it lists by now, adapters included.
  */
-export type Purpose = 'glance' | 'reading' | 'entrance' | 'suspicion'
+export type Purpose = 'glance' | 'reading' | 'entrance' | 'suspicion' | 'listing'
 
 /** One look at an instance: how it is, and what its engine says of itself. */
 export interface Look {
@@ -40,6 +40,8 @@ export interface ProbeOptions {
   readonly purpose: Purpose
   /** A hosted service: it is asked for its model list and nothing else, which costs nothing. */
   readonly lastResort: boolean
+  /** Names that are looked for in its list of models. */
+  readonly adapters?: readonly string[]
 }
 
 /** Looks at one instance. Never rejects: whatever goes wrong is a reading. */
@@ -68,19 +70,20 @@ interface Notes {
 const WELL: Reading = { kind: 'well' }
 
 async function lookAlong(line: Line, options: ProbeOptions, notes: Notes): Promise<Reading> {
-  const { servedAs, purpose, lastResort } = options
+  const { servedAs, purpose, lastResort, adapters } = options
   const timeoutMs = options.withinMs ?? options.timeoutMs
   if (purpose === 'suspicion') return suspicionCheck(line, servedAs, notes)
-  if (!lastResort) notes.gauges = await readEngine(line, timeoutMs)
-  if (!lastResort && purpose !== 'entrance') return WELL
+  const asksEngine = !lastResort && purpose !== 'listing'
+  if (asksEngine) notes.gauges = await readEngine(line, timeoutMs)
+  if (asksEngine && purpose !== 'entrance') return WELL
 
   // Before it takes tenants' requests an instance lists the pool's model and does a little work.
-  const { reading, listing } = await modelCheck(line, servedAs, timeoutMs)
+  const { reading, listing } = await modelCheck(line, servedAs, timeoutMs, adapters)
   notes.listing = listing
   const { running, waiting } = notes.gauges ?? NO_GAUGES
   // An engine that is busy works already; a prompt costs tokens, and fails falsely under load (L08).
   const busy = (running ?? 0) + (waiting ?? 0) > 0
-  if (reading.kind !== 'well' || busy || lastResort) return reading
+  if (reading.kind !== 'well' || busy || !asksEngine) return reading
   return workCheck(line, servedAs, Math.max(timeoutMs, FIRST_ANSWER_MS))
 }
 

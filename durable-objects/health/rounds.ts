@@ -24,6 +24,8 @@ const LETS_PASS = { deciding: 32, out: 64 }
 
 /** A hosted service is looked at no more often than this, in milliseconds: its list is not ours to poll. */
 const CALM_MS = 30_000
+/** Adapters come and go while an engine runs: where some are asked for, its list is read this often, in milliseconds. */
+const LIST_EVERY_MS = 60_000
 /** Gauges of so many rounds ago are not believed. */
 const STALE_ROUNDS = 3
 
@@ -79,9 +81,10 @@ export class Rounds<P extends Patient = Patient> {
 
   /**
    * One look at everyone whose turn it is and who is not waiting for one. Settles when all are back.
+   * @param options.lists whether lists of models are kept up to date
    * @throws what a callback threw, once nobody waits for it
    */
-  async make(patients: Iterable<P>, config: HealthConfig): Promise<void> {
+  async make(patients: Iterable<P>, config: HealthConfig, { lists = false } = {}): Promise<void> {
     const all = [...patients]
     this.#current = all.map((patient) => this.chart(patient))
     const looks: Promise<void>[] = []
@@ -95,7 +98,8 @@ export class Rounds<P extends Patient = Patient> {
       if (chart.waiting || tooSoon) continue
       chart.waiting = true
       chart.lookedAt = now
-      looks.push(this.#attend(patient, chart, config))
+      const look = this.#attend(patient, chart, config)
+      looks.push(lists ? look.then(() => this.#list(patient, chart, config)) : look)
     }
     await Promise.allSettled(looks)
     await Promise.all(looks)
@@ -115,6 +119,18 @@ export class Rounds<P extends Patient = Patient> {
     } finally {
       chart.waiting = false
     }
+  }
+
+  /** Reads the list of one that answers, when it is time. It is no matter of health: nothing waits for it. */
+  async #list(patient: P, chart: Chart, config: HealthConfig): Promise<void> {
+    const now = this.#deps.now()
+    const isDue = Math.abs(now - chart.listedAt) >= LIST_EVERY_MS
+    if (!isDue || chart.late || chart.health.state !== 'ready') return
+    chart.listedAt = now
+    const { listing } = await this.#lanes.run('slow', () =>
+      this.#ask(patient, 'listing', config.timeoutMs),
+    )
+    if (listing) chart.listing = listing
   }
 
   /** @returns null after a glance that came too early for an answer: nothing was seen */
@@ -148,7 +164,10 @@ export class Rounds<P extends Patient = Patient> {
     chart.late = late
     if (late && purpose === 'glance') return null
     if (!late && purpose !== 'entrance') chart.took(this.#deps.now() - began)
-    if (listing) chart.listing = listing
+    if (listing) {
+      chart.listing = listing
+      chart.listedAt = this.#deps.now()
+    }
     if (!gauges) return { reading, restarted: false, idle: false }
 
     const now = this.#deps.now()

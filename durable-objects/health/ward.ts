@@ -106,6 +106,11 @@ export class Ward {
     return this.chart.readAt
   }
 
+  /** Models that it lists, adapters included; empty where nobody knows. */
+  get models(): readonly string[] {
+    return this.chart.listing.models
+  }
+
   /** Longest prompt and answer together, in tokens; null where it never said. */
   get maxModelLen(): number | null {
     return this.chart.listing.maxModelLen

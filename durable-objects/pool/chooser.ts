@@ -108,6 +108,7 @@ export class Chooser {
       promptTokens: work.promptTokens,
       outputTokens,
       contextTokens: work.promptTokens + (work.outputTokens ?? 0),
+      adapter: work.adapter ?? null,
       hashedTokens: tokensThrough(blocksOf(work.prefix)),
       session: work.session,
       address: work.address,

@@ -1,6 +1,8 @@
 import type { Candidate } from '../scheduling/types.ts'
 import type { Seat } from './seat.ts'
 
+const NO_MODELS: readonly string[] = []
+
 /**
  * A seat as the scheduler sees it. One object for as long as the configuration holds, brought up to the
  * moment before each choice, so that a request makes none: what it says holds until the next choice.
@@ -37,6 +39,11 @@ export class Contender implements Candidate {
     // A configuration of the release before does not say.
     this.lastResort = lastResort ?? false
     this.region = region ?? null
+  }
+
+  /** Looked up where it is: few requests ask. */
+  get models(): readonly string[] {
+    return this.#seat.vitals.models ?? NO_MODELS
   }
 
   /**

@@ -272,6 +272,21 @@ export interface TokenTotals {
   readonly estimated: number
 }
 
+/** What became of a request, as far as its arm is concerned. What the tenant left, or was refused, is none. */
+export type ArmOutcome =
+  /** It ended well, and there was something in it. */
+  | 'done'
+  /** The instance failed, or took too long. */
+  | 'failed'
+  | 'truncated'
+  /** It ended well, and there was nothing in it. */
+  | 'empty'
+  /** Nobody could say. */
+  | 'lost'
+
+/** Requests of one arm that have ended. */
+export type ArmCounts = ArmName & Readonly<Record<ArmOutcome, number>>
+
 export interface PoolStatus {
   readonly contract: number
   readonly pool: string
@@ -292,6 +307,8 @@ export interface PoolStatus {
   readonly usualOutputTokens?: number
   /** How hard it is pressed, 0 (at ease) to 3: the rates of batch, then of standard tenants, shrink with it. */
   readonly pressure?: number
+  /** Of models whose arms are compared. */
+  readonly arms?: readonly ArmCounts[]
 }
 
 /** One instance's part in a decision. */

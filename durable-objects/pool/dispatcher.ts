@@ -140,6 +140,7 @@ export class Dispatcher {
       if (this.ledger.seat(instance) !== seat) this.chooser.forget(instance)
     }
     this.chooser.configure(config)
+    this.tally.arms.configure(config.compared)
     this.queue.configure(config.queue ?? DEFAULT_QUEUE)
     if (this.#servedAs !== null && this.#servedAs !== config.servedAs)
       this.#sendBack(config.version)
@@ -164,7 +165,7 @@ export class Dispatcher {
   }
 
   reattach(holding: Holding): LeaseId | null {
-    return this.ledger.reattach(holding)
+    return this.ledger.reattach(holding, this.tally.arms.counterOf(holding.arm))
   }
 
   /** Ends leases whose request must be over by now (L05). */
@@ -181,8 +182,9 @@ export class Dispatcher {
       // It may be full for this one alone: others have failed it, or have too short a context for it.
       if (outcome.kind === 'busy') return this.chooser.hasRoom ? false : 'stop'
       // With nobody ready there is nothing to wait for, and a fallback may do better; but one that is only
-      // suspected is cleared or convicted within seconds.
-      if (outcome.kind === 'none-ready' && this.chooser.anySuspect) return 'stop'
+      // suspected is cleared or convicted within seconds. Others may be ready for whom asks for no adapter.
+      if (outcome.kind === 'none-ready' && this.chooser.anySuspect)
+        return this.chooser.hasRoom ? false : 'stop'
       settle(outcome)
       return true
     })
@@ -210,6 +212,7 @@ export class Dispatcher {
 
   #settle(id: LeaseId, { seat, lease }: Returned, told: Told): void {
     const settlement = this.tally.settle(told, lease.expectedHitTokens)
+    if (lease.arm !== null) this.tally.arms.settle(lease.arm, settlement)
     seat.backlog.settle(id, settlement)
     const { way, detail, blameless = false } = settlement
     const ending = blameless ? 'lost' : settlement.ending
@@ -225,9 +228,10 @@ export class Dispatcher {
     if (choice.kind !== 'picked' || !seat) return this.#busy(wish.work.class)
 
     const { request, remainingMs } = demand
+    const arm = this.tally.arms.counterOf(demand.arm)
     const hitTokens = expectedHitTokens(choice)
     const pass = this.#health.take(seat)
-    const holder = { request, remainingMs, expectedHitTokens: hitTokens, pass }
+    const holder = { request, remainingMs, expectedHitTokens: hitTokens, pass, arm }
     const lease = this.ledger.hold(seat, holder)
     seat.backlog.grant(lease, {
       promptTokens: wish.work.promptTokens,

@@ -1,4 +1,5 @@
 import type { InstanceConfig } from '../fleet/snapshot.ts'
+import type { ArmCounter } from './arm-figures.ts'
 import { Backlog } from './backlog.ts'
 import type { Holding } from './contract.ts'
 import { TokenRatio } from './moving-rate.ts'
@@ -17,6 +18,8 @@ export interface Holder {
   readonly remainingMs: number
   readonly expectedHitTokens?: number | null
   readonly pass?: number
+  /** Null: nobody compares its arm. */
+  readonly arm: ArmCounter | null
 }
 
 /** A lease outlives its request's deadline by this much before it is swept, in milliseconds. */
@@ -94,12 +97,15 @@ export class Ledger {
   }
 
   /** Takes back what was held before a reset. Not refused for want of slots: it runs there already. */
-  reattach({ instance, base, request, remainingMs }: Holding): LeaseId | null {
+  reattach(
+    { instance, base, request, remainingMs }: Holding,
+    arm: ArmCounter | null = null,
+  ): LeaseId | null {
     const seat = this.#seats.get(instance)
     // The same name at another address is another process: what runs on the old one is none of its.
     if (!seat || (base !== undefined && base !== seat.config.base)) return null
     this.#forgetRequest(request)
-    return this.#take(seat, { request, remainingMs }, true)
+    return this.#take(seat, { request, remainingMs, arm }, true)
   }
 
   /**
@@ -161,7 +167,7 @@ export class Ledger {
 
   #take(
     seat: Seat,
-    { request, remainingMs, expectedHitTokens = null, pass }: Holder,
+    { request, remainingMs, expectedHitTokens = null, pass, arm }: Holder,
     reattached: boolean,
   ): LeaseId {
     const id = this.#nextLease++
@@ -172,6 +178,7 @@ export class Ledger {
       reattached,
       expectedHitTokens,
       pass,
+      arm,
       at,
       dismissed: false,
       tell: null,

@@ -1,17 +1,19 @@
 import { DurableObject } from 'cloudflare:workers'
 import { completePool } from '../fleet/complete.ts'
-import { FLEET_NAME, type FleetRpc } from '../fleet/contract.ts'
+import { FLEET_NAME, type ArmFigures, type FleetRpc } from '../fleet/contract.ts'
 import type { HealthConfig, InstanceConfig, PoolConfig } from '../fleet/snapshot.ts'
 import { secretsOf } from '../fleet/target.ts'
 import { Fitness } from '../health/fitness.ts'
 import { look, type Look, type Purpose } from '../health/probe.ts'
 import type { SavedWard } from '../health/ward.ts'
 import { AFFINITY_CAPACITY } from '../scheduling/affinity.ts'
+import { ArmReports } from './arm-reports.ts'
 import type {
   Acquired,
   Demand,
   Explanation,
   Holding,
+  PoolAbout,
   PoolRpc,
   PoolStatus,
   Reattached,
@@ -22,7 +24,7 @@ import { Keepsake } from './keepsake.ts'
 import { Lease } from './lease.ts'
 import { poolOfObjectName } from './name.ts'
 import type { Seat } from './seat.ts'
-import { statusOf, whyNotReady } from './stats.ts'
+import { aboutOf, statusOf, whyNotReady } from './stats.ts'
 import { Ticket } from './ticket.ts'
 
 /** After this long without a request or a running one, the object stops looking and costs nothing. */
@@ -53,6 +55,7 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
   readonly #fitness: Fitness<Seat>
   readonly #dispatcher: Dispatcher
   readonly #keepsake: Keepsake
+  readonly #reports: ArmReports
   #config: ReturnType<typeof completePool> | null = null
   #lastAsked = Date.now()
   /** When the last round of looks began; -Infinity before the first, and after a rest. */
@@ -77,6 +80,12 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
     const health = this.#fitness
     this.#dispatcher = new Dispatcher({ now: Date.now, random: Math.random, health })
     this.#keepsake = new Keepsake(ctx.storage.kv, Date.now)
+    this.#reports = new ArmReports({
+      counters: this.#dispatcher.tally.arms,
+      send: (arms) => this.#report(arms),
+      after: (ms, act) => void setTimeout(() => ctx.waitUntil(act()), ms),
+      now: Date.now,
+    })
     const config = ctx.storage.kv.get<PoolConfig>('config')
     if (!config) return
     this.#dispatcher.chooser.affinity = this.#keepsake.index(AFFINITY_CAPACITY)
@@ -94,10 +103,10 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
     if (demand.fleet < this.#version) return { kind: 'stale', version: this.#version }
 
     const decision = this.#dispatcher.acquire(demand)
-    if (decision.kind !== 'queued') return this.#answer(decision)
+    if (decision.kind !== 'queued') return this.#answer(decision, demand)
     this.#mindQueue()
     const { ahead, place } = decision
-    const ticket = new Ticket(place, (outcome) => this.#answer(outcome))
+    const ticket = new Ticket(place, (outcome) => this.#answer(outcome, demand))
     return { kind: 'queued', ahead, ticket, ...this.#strain() }
   }
 
@@ -139,6 +148,11 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
   async status(): Promise<PoolStatus> {
     if (!this.#fit && this.#config) await this.#wake(this.#version)
     return statusOf(this.#config, this.#dispatcher, this.#fitness)
+  }
+
+  // Wakes nothing: a list of models is asked for by anybody, at any time.
+  async about(): Promise<PoolAbout> {
+    return aboutOf(this.#dispatcher, this.#fitness)
   }
 
   override async alarm(): Promise<void> {
@@ -232,8 +246,7 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
   async #pull(): Promise<void> {
     const { name } = this.ctx.id
     if (name === undefined) return
-    const fleet = this.env.FLEET.getByName(FLEET_NAME) as FleetRpc
-    const asked = fleet.poolConfig(poolOfObjectName(name))
+    const asked = this.#fleet.poolConfig(poolOfObjectName(name))
     try {
       const config = await Promise.race([asked, pause(PULL_MS)])
       if (config) await this.configure(config)
@@ -241,6 +254,14 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
       // With the fleet object out of reach, what this one knows goes on serving.
       if (!this.#config) throw cause
     }
+  }
+
+  async #report(arms: readonly ArmFigures[]): Promise<void> {
+    if (this.#config) await this.#fleet.report?.({ pool: this.#config.pool, arms })
+  }
+
+  get #fleet(): FleetRpc {
+    return this.env.FLEET.getByName(FLEET_NAME) as FleetRpc
   }
 
   /** Fleet version this object decides by; 0 when it has none yet. */
@@ -255,6 +276,7 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
     const before = new Set(ledger.seats)
     this.#dispatcher.configure(this.#config)
     this.#fitness.configure(ledger.seats, this.#config)
+    this.#reports.configure()
     const { affinity } = this.#dispatcher.chooser
     for (const id of affinity.instances) if (!ledger.seat(id)) affinity.forget(id)
     const known = this.ctx.storage.kv.get<Record<string, SavedWard>>('health') ?? {}
@@ -265,7 +287,7 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
     this.#dispatcher.serveQueue()
   }
 
-  #answer(outcome: Outcome): Acquired {
+  #answer(outcome: Outcome, { work }: Demand): Acquired {
     switch (outcome.kind) {
       case 'granted': {
         const { seat, lease, reason, expectedHitTokens } = outcome
@@ -280,8 +302,10 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
           lease: new Lease(this.#dispatcher, lease),
         }
       }
-      case 'none-ready':
-        return { kind: 'none-ready', why: whyNotReady(this.#dispatcher.ledger, this.#fitness) }
+      case 'none-ready': {
+        const { ledger } = this.#dispatcher
+        return { ...outcome, why: whyNotReady(ledger, this.#fitness, work?.adapter ?? null) }
+      }
       case 'busy':
         return { ...outcome, ...this.#strain() }
       case 'all-avoided':
@@ -302,10 +326,11 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
     purpose: Purpose,
     withinMs: number,
   ): Promise<Look> {
-    const { servedAs = '', health } = this.#config ?? {}
+    const { servedAs = '', health, adapters = [] } = this.#config ?? {}
     const timeoutMs = health?.timeoutMs ?? EAGER_MS
     const lastResort = instance.lastResort ?? false // a stored one may not say
-    return look(instance, { servedAs, timeoutMs, withinMs, purpose, lastResort }, deps)
+    const options = { servedAs, timeoutMs, withinMs, purpose, lastResort, adapters }
+    return look(instance, options, deps)
   }
 
   /** Whoever has a request running there is told; the request decides what that means for it. */

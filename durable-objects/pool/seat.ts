@@ -1,4 +1,5 @@
 import type { InstanceConfig } from '../fleet/snapshot.ts'
+import type { ArmCounter } from './arm-figures.ts'
 import type { Backlog } from './backlog.ts'
 import type { InstanceState } from './contract.ts'
 import type { Health, Vitals } from './vitals.ts'
@@ -15,6 +16,8 @@ export interface Lease {
   readonly expectedHitTokens: number | null
   /** Stretch of its instance's breaker in which it was granted; undefined where nobody said. */
   readonly pass: number | undefined
+  /** What it is counted by beside the pool's other arms; null where nobody compares. */
+  readonly arm: ArmCounter | null
   /** When it was granted, or taken back, Unix milliseconds. */
   readonly at: number
   /** Its instance has been given up; its owner is told as soon as he waits to be. */

@@ -4,6 +4,7 @@ import { AFFINITY_CAPACITY } from '../scheduling/affinity.ts'
 import {
   CONTRACT_VERSION,
   type InstanceStatus,
+  type PoolAbout,
   type PoolStatus,
   type QueueStatus,
 } from './contract.ts'
@@ -33,14 +34,35 @@ export function statusOf(
     tokensPerSecond: tally.throughput.perSecond(ledger.size),
     usualOutputTokens: tally.usualOutputTokens,
     pressure: dispatcher.pressure,
+    arms: tally.arms.counts,
   }
 }
 
-/** Why nobody is ready, instance by instance. For logs. */
-export const whyNotReady = (ledger: Ledger, fitness: Fitness<Seat>): string[] =>
+/** What there is to know of the model, by the last readings, however old they are. */
+export function aboutOf({ ledger }: Dispatcher, fitness: Fitness<Seat>): PoolAbout {
+  let maxModelLen: number | null = null
+  for (const seat of ledger.seats) {
+    const said = fitness.ward(seat).maxModelLen
+    if (said !== null) maxModelLen = Math.min(said, maxModelLen ?? said)
+  }
+  return { maxModelLen }
+}
+
+/**
+ * Why nobody is ready, instance by instance. For logs.
+ * @param adapter that was asked for; null: none
+ */
+export const whyNotReady = (
+  ledger: Ledger,
+  fitness: Fitness<Seat>,
+  adapter: string | null,
+): string[] =>
   Array.from(ledger.seats, (seat) => {
+    const { instance } = seat.config
+    if (seat.state === 'ready' && adapter !== null)
+      return `${instance}: does not list adapter ${adapter}`
     const { state, reason } = wordsFor(seat, ledger, fitness)
-    return `${seat.config.instance} ${state}: ${reason}`
+    return `${instance} ${state}: ${reason}`
   })
 
 function instanceStatus(

@@ -1,5 +1,6 @@
 import { HitSums, type HitTotals } from '../scheduling/hits.ts'
-import type { Ending, Settlement, TokenTotals } from './contract.ts'
+import { ArmCounters } from './arm-figures.ts'
+import type { ArmCounts, Ending, Settlement, TokenTotals } from './contract.ts'
 import { OutputLengths, Throughput } from './throughput.ts'
 import { TokenSums } from './tokens.ts'
 
@@ -24,6 +25,7 @@ export interface SavedTally {
   readonly tokens?: Partial<TokenTotals>
   readonly hits?: Partial<HitTotals>
   readonly queue?: Partial<QueueCounts>
+  readonly arms?: readonly ArmCounts[]
 }
 
 /** A settlement as it comes in: of a Worker of another release, or of nobody. */
@@ -36,6 +38,7 @@ export class Tally {
   readonly hits = new HitSums()
   /** Tokens of the requests that have ended. */
   readonly tokens = new TokenSums()
+  readonly arms = new ArmCounters()
   readonly #lengths = new OutputLengths()
   #granted = 0
   readonly #ended: Record<Ending, number> = {
@@ -94,11 +97,13 @@ export class Tally {
       tokens: this.tokens.totals,
       hits: this.hits.totals,
       queue: { ...this.queue },
+      arms: this.arms.counts,
     }
   }
 
   /** Goes on from what an earlier life has counted. */
-  restore({ granted = 0, ended = {}, tokens = {}, hits = {}, queue = {} }: SavedTally): void {
+  restore(saved: SavedTally): void {
+    const { granted = 0, ended = {}, tokens = {}, hits = {}, queue = {}, arms = [] } = saved
     this.#granted += granted
     for (const ending of Object.keys(this.#ended) as Ending[])
       this.#ended[ending] += ended[ending] ?? 0
@@ -106,5 +111,6 @@ export class Tally {
       this.queue[name] += queue[name] ?? 0
     this.tokens.restore(tokens)
     this.hits.restore(hits)
+    this.arms.restore(arms)
   }
 }

@@ -22,6 +22,8 @@ export interface Vitals {
   /** When they were read, Unix milliseconds. */
   readonly readAt: number
   readonly maxModelLen: number | null
+  /** Models that it lists, adapters included; empty or absent where nobody knows. */
+  readonly models?: readonly string[]
 }
 
 /** Who knows how the instances are. It is kept elsewhere: nothing of it is about slots. */

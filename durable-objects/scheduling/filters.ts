@@ -4,6 +4,13 @@ import type { Filter } from './types.ts'
 /** Its last readings were good: not starting, suspect, draining, ejected, down, or serving another model. */
 export const ready: Filter = { name: 'ready', keeps: ({ state }) => state === 'ready' }
 
+/** It lists the adapter that is asked for. One that has not said what it lists may be asked. */
+export const servesAdapter: Filter = {
+  name: 'serves-adapter',
+  keeps: ({ models = [] }, { adapter = null }) =>
+    adapter === null || models.length === 0 || models.includes(adapter),
+}
+
 /** Prompt and answer fit into its context. One that has not said how long that is may be asked. */
 export const fitsContext: Filter = {
   name: 'fits-context',

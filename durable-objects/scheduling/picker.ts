@@ -1,4 +1,4 @@
-import { fitsContext, freeSlot, ordinary, ready, untried } from './filters.ts'
+import { fitsContext, freeSlot, ordinary, ready, servesAdapter, untried } from './filters.ts'
 import type { Ask, Candidate, Filter, Policy } from './types.ts'
 
 /** The outcome of one choice. Which filter emptied the field says what to tell the tenant. */
@@ -36,6 +36,7 @@ export interface Verdict {
 /** In the order they are asked, with what it means when nobody gets past one. */
 const FILTERS: readonly (readonly [Filter, Exclude<Choice['kind'], 'picked'>])[] = [
   [ready, 'none-ready'],
+  [servesAdapter, 'none-ready'],
   [fitsContext, 'too-long'],
   [untried, 'all-avoided'],
   [freeSlot, 'all-full'],

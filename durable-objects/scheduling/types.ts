@@ -20,6 +20,8 @@ export interface Candidate {
   readonly region: string | null
   /** Longest prompt and answer together, in tokens, as the engine says it. */
   readonly maxModelLen: number | null
+  /** Models that it lists, adapters included; empty or absent where nobody knows. */
+  readonly models?: readonly string[]
   /** What its requests in flight still have to do, in tokens: prompts not prefilled yet, and answers to come. */
   readonly promptTokensAhead: number
   readonly outputTokensAhead: number
@@ -50,6 +52,8 @@ export interface Ask {
   readonly outputTokens: number
   /** Tokens the request certainly needs room for: the prompt, and an answer's length where one was asked for. */
   readonly contextTokens: number
+  /** The LoRA adapter that is asked for; null or absent: the pool's own model. */
+  readonly adapter?: string | null
   /** Tokens of the prompt that have a hash, so that a hit can be told; 0 where nothing was hashed. */
   readonly hashedTokens: number
   /** Whom `user_hash` and `ip_hash` keep in one place. */

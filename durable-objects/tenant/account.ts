@@ -7,7 +7,7 @@ import type { Admission, Bill, Claim, Profile, Running, TenantEntry } from './co
 import type { StoredKey } from './key-book.ts'
 import { allowancesOf } from './limits.ts'
 import type { LiveRequest } from './live-requests.ts'
-import { objectionTo } from './objections.ts'
+import { askedModel, objectionTo } from './objections.ts'
 import { shareUnder } from './pressure.ts'
 import { RefusalCount } from './refusal-count.ts'
 import * as refusals from './refusals.ts'
@@ -157,7 +157,7 @@ export class Account {
       this.#changed = true
     }
     // A dry run spares whom his plan would refuse; what a key may not do is no plan's word.
-    const spared = this.#rights.entitlement.dryRun && caller.keyAllows(claim.model)
+    const spared = this.#rights.entitlement.dryRun && caller.keyAllows(askedModel(claim))
     if (refused && !spared) {
       return { ...refused, allowances: allowancesOf(scopes, asked.share, steady) }
     }

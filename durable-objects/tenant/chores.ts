@@ -1,7 +1,7 @@
+import type { PostDeps } from '../webhooks/post.ts'
 import type { Bookkeeper } from './bookkeeper.ts'
 import type { Listing } from './listing.ts'
 import type { TenantStore } from './tenant-store.ts'
-import type { PostDeps } from './webhooks.ts'
 
 export interface ChoresDeps {
   readonly storage: DurableObjectStorage

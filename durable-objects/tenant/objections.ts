@@ -41,8 +41,11 @@ export function objectionTo(
   return wrongModel(asked, books) ?? usedUp(asked, books, period) ?? tooFast(asked, books, now)
 }
 
+/** Own name of the model that a tenant must be allowed: a rule may have led to another one. */
+export const askedModel = ({ asked, model }: Claim): string => asked ?? model
+
 function wrongModel({ caller, claim }: Asked, { rights }: Books): Refused | null {
-  const { model } = claim
+  const model = askedModel(claim)
   if (!caller.keyAllows(model)) return refusals.wrongModel('key', model)
   return allowsModel(rights.entitlement.models, model) ? null : refusals.wrongModel('tenant', model)
 }

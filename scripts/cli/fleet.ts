@@ -5,6 +5,7 @@ import { callAdmin } from './admin-api.ts'
 import { currentFleet } from './changes.ts'
 import { isoSeconds } from './time.ts'
 import { readFleet } from './files.ts'
+import { modelsIfKnown, rolloutSentences } from './models.ts'
 import { makeVersion } from './new-version.ts'
 import { complain, print, printJson, table } from './output.ts'
 
@@ -65,6 +66,7 @@ async function status({ url, json }: Networked): Promise<void> {
     const head = ['pool', 'instance', 'state', 'in flight', 'running', 'waiting', 'since', 'reason']
     print(table(head, rows))
   }
+  for (const sentence of rolloutSentences(await modelsIfKnown(url), Date.now())) print(sentence)
   for (const pool of unreachable) complain(`pool ${pool} cannot be reached`)
   const newest = Math.max(...pools.map(({ fleet }) => fleet))
   for (const { pool, fleet } of pools) {

@@ -1,9 +1,11 @@
 /** Makes a fleet version, whichever way: tells the change, asks where it must, shows who has taken it. */
 import process from 'node:process'
 import type { PoolTook, VersionFile } from '../../durable-objects/fleet/contract.ts'
+import type { ArmName } from '../../durable-objects/pool/contract.ts'
 import { callAdmin, type Call } from './admin-api.ts'
 import { changesTo, confirmLosses, printDifferences } from './changes.ts'
 import { EXIT, Failure } from './failure.ts'
+import { modelsIfKnown, rolloutSentences } from './models.ts'
 import { complain, complainOf, paint, print, printJson } from './output.ts'
 import { withProgress } from './progress.ts'
 
@@ -11,6 +13,8 @@ interface AppliedAnswer {
   readonly version: number
   readonly changed: boolean
   readonly pools: readonly PoolTook[]
+  /** Rollouts that it has ended; absent from a router of the release before. */
+  readonly ended?: readonly ArmName[]
 }
 
 export interface NewVersion {
@@ -51,6 +55,7 @@ export async function makeVersion(
   else {
     const done = `${paint.green('applied')} as version ${answer.version}`
     print(answer.changed ? done : `version ${answer.version} is this file already`)
+    if (answer.ended) await printRollouts(url, answer.ended)
   }
   const left = answer.pools.filter(({ taken }) => !taken)
   if (!json) {
@@ -61,4 +66,13 @@ export async function makeVersion(
   }
   // Printed already; what is left is the exit code.
   if (left.length > 0) process.exitCode = EXIT.notTakenEverywhere
+}
+
+/** What it has ended, and what goes on on top of it: the file's weights are not all that there is. */
+async function printRollouts(url: string | undefined, ended: readonly ArmName[]): Promise<void> {
+  for (const { model, arm } of ended) {
+    print(`${model}: the rollout of ${arm} has ended, since the model's arms are others now`)
+  }
+  const models = await modelsIfKnown(url)
+  for (const sentence of rolloutSentences(models, Date.now())) print(sentence)
 }

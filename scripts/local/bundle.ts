@@ -1,5 +1,5 @@
 import { fileURLToPath } from 'node:url'
-import { build } from 'esbuild'
+import { build, type BuildOptions } from 'esbuild'
 
 /** The project's root, whatever the directory a command was started in. */
 export const PROJECT = fileURLToPath(new URL('../..', import.meta.url))
@@ -8,16 +8,19 @@ export const PROJECT = fileURLToPath(new URL('../..', import.meta.url))
  * Bundles a Worker into one ES module, with the options that `wrangler deploy` gives esbuild, so that
  * what runs locally is what is deployed.
  *
- * @param entry path of the module whose default export is the Worker
- * @returns     the module's source, with its source map inline
- * @throws      esbuild's own error, which names file, line and column
+ * @param entry   path of the module whose default export is the Worker
+ * @param options in place of these, or beside them
+ * @returns       the module's source, with its source map inline
+ * @throws        esbuild's own error, which names file, line and column
  */
-export async function bundleWorker(entry: string): Promise<string> {
+export async function bundleWorker(
+  entry: string,
+  options: Pick<BuildOptions, 'absWorkingDir' | 'minify' | 'plugins' | 'sourcemap'> = {},
+): Promise<string> {
   const result = await build({
     entryPoints: [entry],
     absWorkingDir: PROJECT,
     bundle: true,
-    write: false,
     format: 'esm',
     target: 'es2024',
     supported: { 'import-source': true, using: true },
@@ -28,6 +31,8 @@ export async function bundleWorker(entry: string): Promise<string> {
     keepNames: true,
     sourcemap: 'inline',
     logLevel: 'silent',
+    ...options,
+    write: false,
   })
   const [file] = result.outputFiles
   if (!file) throw new Error(`esbuild wrote nothing for ${entry}`)

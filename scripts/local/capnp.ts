@@ -4,6 +4,8 @@ export interface ServeOptions {
   readonly config: WorkerConfig
   /** File name of the bundled module, beside the configuration. */
   readonly module: string
+  /** That of all services but the first, where theirs is another release. */
+  readonly entryModule?: string
   /** Where the Worker listens: `127.0.0.1:0` for a port of the system's choice. */
   readonly address: string
   /** Names of bindings whose values workerd takes from its environment, so that no secret is written to disk. */
@@ -70,7 +72,7 @@ export function renderServeConfig(options: ServeOptions): string {
   )
   const worker = (index: number): string => `
 const worker${index + 1} :Workerd.Worker = (
-  modules = [(name = "worker", esModule = embed ${quote(options.module)})],
+  modules = [(name = "worker", esModule = embed ${quote((index > 0 && options.entryModule) || options.module)})],
   compatibilityDate = ${quote(config.compatibilityDate)},
   compatibilityFlags = [${config.compatibilityFlags.map(quote).join(', ')}],
   bindings = [

@@ -27,7 +27,7 @@ interface Wrangler {
 }
 
 /**
- * Reads `wrangler.toml` with wrangler's own reader.
+ * Reads the top level of `wrangler.toml`, which is production, with wrangler's own reader.
  *
  * @throws where the file asks for something that a local run does not provide: a local run that
  *         silently lacks a binding would fail far from here
@@ -37,7 +37,7 @@ export async function readWorkerConfig(
 ): Promise<WorkerConfig> {
   // Loaded here since it takes most of a second: a mistake in the command line is said before that.
   const { unstable_readConfig } = await import('wrangler')
-  const config: Wrangler = unstable_readConfig({ config: path })
+  const config: Wrangler = unstable_readConfig({ config: path, env: '' }) // not what CLOUDFLARE_ENV says
   if (!config.main || !config.compatibility_date) {
     throw new Error(`${path} needs main and compatibility_date`)
   }

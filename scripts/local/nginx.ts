@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process'
 import { constants } from 'node:fs'
-import { access, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { access, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
@@ -8,11 +8,13 @@ import { promisify } from 'node:util'
 import { startChild } from './child.ts'
 
 const LISTEN_MS = 5_000
+/** In the directory that a configuration is given: where its `pid` must point. */
+const PID_FILE = 'nginx.pid'
 
 export interface NginxOptions {
   /** The binary, as {@link findNginx} returns it. */
   readonly command: string
-  /** `nginx.conf`, given the directory for its pid, log and temporary files. */
+  /** `nginx.conf`, given the directory for its log, temporary files and `nginx.pid`. */
   readonly conf: (runDir: string) => string
   /** Further files for that directory, by name; they may hold secrets. */
   readonly files: Readonly<Record<string, string>>
@@ -90,16 +92,29 @@ async function startIn(runDir: string, options: NginxOptions): Promise<Nginx> {
       await rm(runDir, { recursive: true, force: true })
     },
   }
-  const outcome = await Promise.race([untilListening(host, port, LISTEN_MS), child.ended])
+  const up = untilListening(host, port, join(runDir, PID_FILE), LISTEN_MS)
+  const outcome = await Promise.race([up, child.ended])
   if (outcome === 'listening') return nginx
   await nginx.stop()
   throw new Error(`nginx did not come up on ${host}:${port} (${outcome})\n${said}`)
 }
 
-async function untilListening(host: string, port: number, ms: number): Promise<string> {
+/**
+ * Nginx writes its pid once it has its ports. That somebody accepts is not enough: another process may have
+ * taken the port a moment before.
+ */
+async function untilListening(
+  host: string,
+  port: number,
+  pidFile: string,
+  ms: number,
+): Promise<string> {
   const end = Date.now() + ms
   while (Date.now() < end) {
-    if (await accepts(host, port)) return 'listening'
+    const isOurs = await readFile(pidFile, 'utf8')
+      .then((pid) => pid.trim() !== '')
+      .catch(() => false)
+    if (isOurs && (await accepts(host, port))) return 'listening'
     await new Promise((resolve) => setTimeout(resolve, 20))
   }
   return `nothing listens after ${ms / 1_000} s`

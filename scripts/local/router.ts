@@ -13,6 +13,8 @@ export interface RouterOptions {
   readonly storage: string | null
   /** Bundled Worker to run instead of the project's own. */
   readonly code?: string
+  /** That of all services but the first, where theirs is another release. */
+  readonly entryCode?: string
   /** What `wrangler.toml` says, where it has been read already. */
   readonly config?: WorkerConfig
   readonly texts?: Readonly<Record<string, string>>
@@ -42,13 +44,14 @@ export const bundleRouter = async (): Promise<string> =>
 
 /** Runs the Worker with its objects in one workerd, behind the front. */
 export async function startRouter(options: RouterOptions): Promise<Router> {
-  const { secrets, storage, texts, services, onLog } = options
+  const { secrets, storage, texts, entryCode, services, onLog } = options
   const workerd = await startWorkerd({
     config: options.config ?? (await readWorkerConfig()),
     code: options.code ?? (await bundleRouter()),
     secrets,
     storage,
     ...(texts && { texts }),
+    ...(entryCode !== undefined && { entryCode }),
     ...(services && { services }),
     ...(onLog && { onLog }),
   })

@@ -12,6 +12,8 @@ export interface WorkerdOptions {
   readonly config: WorkerConfig
   /** The bundled Worker, as {@link bundleWorker} returns it. */
   readonly code: string
+  /** Of all services but the first, where theirs is another release in front of the first one's objects. */
+  readonly entryCode?: string
   /** Values for the secret bindings, by name. */
   readonly secrets: Readonly<Record<string, string>>
   readonly texts?: Readonly<Record<string, string>>
@@ -52,13 +54,16 @@ export async function startWorkerd(options: WorkerdOptions): Promise<Workerd> {
     const { services = 1 } = options
     const storage = options.storage ?? join(dir, 'state')
     await mkdir(storage, { recursive: true })
+    const { entryCode } = options
     await writeFile(join(dir, 'worker.mjs'), options.code)
+    if (entryCode !== undefined) await writeFile(join(dir, 'entry.mjs'), entryCode)
     const conf = join(dir, 'config.capnp')
     await writeFile(
       conf,
       renderServeConfig({
         config: options.config,
         module: 'worker.mjs',
+        ...(entryCode !== undefined && { entryModule: 'entry.mjs' }),
         address: '127.0.0.1:0',
         secrets: Object.keys(options.secrets),
         texts: options.texts ?? {},

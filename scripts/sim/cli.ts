@@ -24,6 +24,7 @@ interface Flags {
   readonly timeScale?: number
   readonly apiKey?: string
   readonly seed?: number
+  readonly loraModules?: readonly string[]
   readonly kind?: ModelKind
   readonly reasoning?: boolean
   readonly promptTokensDetails?: boolean
@@ -46,6 +47,7 @@ const flags = new Command('sim')
   .option('--time-scale <x>', 'simulated seconds per real second', number)
   .option('--api-key <key>', 'bearer key to ask for')
   .option('--seed <n>', 'seed for requests without one', number)
+  .option('--lora-modules <name...>', 'LoRA adapters of the model')
   .addOption(new Option('--kind <kind>', 'what the model can do').choices(MODEL_KINDS))
   .option('--reasoning', 'the model reasons unless told not to')
   .option('--prompt-tokens-details', 'usage says how many prompt tokens were cached')

@@ -31,6 +31,7 @@ const KINDS: readonly Fault['kind'][] = [
   'stream-error',
   'cut',
   'early-end',
+  'empty',
   'slow',
   'abort',
   'keep-alive',

@@ -21,6 +21,8 @@ export interface Session {
 export interface SimContext {
   /** Served names; the first is the one that answers show. */
   readonly names: readonly string[]
+  /** LoRA adapters of the model; answers show the one that was asked for. */
+  readonly adapters: readonly string[]
   readonly apiKey: string | null
   readonly maxModelLen: number
   readonly seed: number

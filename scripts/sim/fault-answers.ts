@@ -43,6 +43,7 @@ export function strikeAtOnce(exchange: Exchange, fault: Fault): boolean {
     case 'stream-error':
     case 'cut':
     case 'early-end':
+    case 'empty':
     case 'slow':
     case 'abort':
     case 'keep-alive':

@@ -23,6 +23,8 @@ export type FaultKind =
   | { readonly kind: 'close'; readonly code: number; readonly afterChunks?: number }
   /** The body ends properly after `afterChunks` frames, without `[DONE]`. */
   | { readonly kind: 'early-end'; readonly afterChunks: number }
+  /** The model has nothing to say: the answer ends well, without a word. */
+  | { readonly kind: 'empty' }
   /** The engine is `factor` times slower. */
   | { readonly kind: 'slow'; readonly factor: number }
   /**
@@ -40,6 +42,8 @@ export type FaultKind =
 export type Fault = FaultKind & {
   /** Only the next `times` requests; then the fault is gone. Not for refuse, freeze, slow. */
   readonly times?: number
+  /** Only the last of every so many requests; the others go well. Default 1: all. Not for refuse, freeze, slow. */
+  readonly oneIn?: number
   /**
    * `inference`: only requests that generate; `all`: `/health`, `/metrics` and the rest too.
    * Default: `all` for hang, html and redirect, else `inference`.
@@ -53,6 +57,7 @@ const EVERYTHING: readonly Fault['kind'][] = ['hang', 'html', 'redirect']
 export class FaultBox {
   #fault: Fault | null = null
   #left = Infinity
+  #seen = 0
 
   get current(): Fault | null {
     return this.#left > 0 ? this.#fault : null
@@ -61,6 +66,7 @@ export class FaultBox {
   set(fault: Fault | null): void {
     this.#fault = fault
     this.#left = fault?.times ?? Infinity
+    this.#seen = 0
   }
 
   /** The fault that this request meets, counted against `times`; null for none. */
@@ -69,6 +75,8 @@ export class FaultBox {
     if (fault === null) return null
     const scope = fault.scope ?? (EVERYTHING.includes(fault.kind) ? 'all' : 'inference')
     if (scope === 'inference' && !isInference) return null
+    this.#seen++
+    if (this.#seen % (fault.oneIn ?? 1) !== 0) return null
     this.#left--
     return fault
   }

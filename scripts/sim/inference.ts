@@ -16,7 +16,7 @@ import { promptsOf } from './prompt.ts'
 import { json, type Reply } from './reply.ts'
 import { responsesEncoder } from './responses.ts'
 import { rerankReply, scoreReply } from './scoring.ts'
-import { simScript, type ScriptChoice } from './script.ts'
+import { silenced, simScript, type ScriptChoice } from './script.ts'
 import { thinkingAsked } from './tools.ts'
 import { complain, tooLong, unknownModel } from './validate.ts'
 
@@ -25,8 +25,8 @@ export function refuse(sim: SimContext, api: Api, body: Body): Reply | null {
   const broken = complain(api, body)
   if (broken !== null) return broken
   const model = textAt(body, 'model')
-  const unknown =
-    model !== null && !sim.names.includes(model) ? unknownModel(model, sim.names) : null
+  const known = [...sim.names, ...sim.adapters]
+  const unknown = model !== null && !known.includes(model) ? unknownModel(model, known) : null
   const semantic = unknown ?? refuseContent(sim, api, body)
   const isAnthropic = api === 'messages' || api === 'count-tokens'
   return semantic !== null && isAnthropic ? anthropicError(semantic) : semantic
@@ -50,6 +50,12 @@ function refuseContent(sim: SimContext, api: Api, body: Body): Reply | null {
   }
 }
 
+/** What an answer calls the model: the adapter that was asked for, else the first of its own names. */
+function shownAs({ names, adapters }: SimContext, body: Body): string {
+  const asked = textAt(body, 'model')
+  return asked !== null && adapters.includes(asked) ? asked : (names[0] ?? '')
+}
+
 const ID_PREFIX: Readonly<Record<Api, string>> = {
   chat: 'chatcmpl-',
   completion: 'cmpl-',
@@ -66,6 +72,7 @@ const ID_PREFIX: Readonly<Record<Api, string>> = {
 /** Answers a request that {@link refuse} found nothing wrong with. */
 export function answer(exchange: Exchange, api: Api, body: Body, fault: Fault | null): void {
   const { sim, record } = exchange
+  const model = shownAs(sim, body)
   const id = `${ID_PREFIX[api]}${record.id ?? textAt(body, 'request_id') ?? hexId()}`
   switch (api) {
     case 'count-tokens': {
@@ -76,13 +83,13 @@ export function answer(exchange: Exchange, api: Api, body: Body, fault: Fault | 
       return
     }
     case 'embeddings':
-      finishCounted(exchange, embeddingsReply(body, id, sim.names[0] ?? ''), fault)
+      finishCounted(exchange, embeddingsReply(body, id, model), fault)
       return
     case 'rerank':
-      finishCounted(exchange, rerankReply(body, id, sim.names[0] ?? ''), fault)
+      finishCounted(exchange, rerankReply(body, id, model), fault)
       return
     case 'score':
-      finishCounted(exchange, scoreReply(body, id, sim.names[0] ?? ''), fault)
+      finishCounted(exchange, scoreReply(body, id, model), fault)
       return
     case 'chat':
     case 'completion':
@@ -135,7 +142,7 @@ function generate(
   const context: AnswerContext = {
     id,
     created: Math.floor(Date.now() / 1000),
-    model: sim.names[0] ?? '',
+    model: shownAs(sim, body),
     fingerprint: `vllm-${sim.version}-dcb12dd9`,
     maxModelLen: sim.maxModelLen,
     reasoning: thinks && (thinkingAsked(body) ?? sim.reasoning),
@@ -179,7 +186,8 @@ function said(
     const { choice, seconds } = transcriptOf(body, { seed, maxModelLen })
     return { choices: [choice], encoder: audioEncoder(api, body, seconds, context) }
   }
-  const choices = simScript(body, { seed, maxModelLen, reasoning: context.reasoning })
+  const script = simScript(body, { seed, maxModelLen, reasoning: context.reasoning })
+  const choices = fault?.kind === 'empty' ? script.map(silenced) : script
   switch (api) {
     case 'completion':
       return { choices, encoder: completionEncoder(body, context) }

@@ -15,17 +15,22 @@ export const currentMetrics = (sim: SimContext): string =>
     startedAt: sim.startedAt,
   })
 
-/** The model list: one card per served name. */
-export function models(sim: SimContext): Reply {
+/** The model list: one card per served name, then one per adapter. */
+export function models({ names, adapters, maxModelLen }: SimContext): Reply {
   const created = Math.floor(Date.now() / 1000)
-  const data = sim.names.map((id) => ({
+  const [base = ''] = names
+  const cards = [
+    ...names.map((id) => ({ id, root: base, parent: null, longest: maxModelLen })),
+    ...adapters.map((id) => ({ id, root: id, parent: base, longest: null })),
+  ]
+  const data = cards.map(({ id, root, parent, longest }) => ({
     id,
     object: 'model',
     created,
     owned_by: 'vllm',
-    root: `./${sim.names[0] ?? ''}`,
-    parent: null,
-    max_model_len: sim.maxModelLen,
+    root: `./${root}`,
+    parent,
+    max_model_len: longest,
     permission: [
       {
         id: `modelperm-${hexId()}`,

@@ -133,7 +133,7 @@ export class RealtimeSession {
         const model = textAt(event, 'model')
         if (model === null) {
           this.#error('Missing required field: model', 'invalid_event')
-        } else if (this.#sim.names.includes(model)) {
+        } else if ([...this.#sim.names, ...this.#sim.adapters].includes(model)) {
           this.#validated = true
         } else {
           this.#error(`The model \`${model}\` does not exist.`, 'model_not_found')

@@ -144,3 +144,12 @@ export function simScript(body: Body, options: ScriptOptions = {}): ScriptChoice
     Array.from({ length: n }, (_, i) => choiceOf(body, prompt, at * n + i, options)),
   )
 }
+
+/** The same choice of a model that ends before it has said anything. */
+export const silenced = (choice: ScriptChoice): ScriptChoice => ({
+  ...choice,
+  tokens: [endToken()],
+  finishReason: 'stop',
+  stopReason: null,
+  calls: [],
+})

@@ -38,6 +38,8 @@ export interface SimOptions {
   readonly seed?: number
   /** More names the model answers to. */
   readonly servedModelNames?: readonly string[]
+  /** LoRA adapters (`--lora-modules`): requests may name one in place of the model. */
+  readonly loraModules?: readonly string[]
   /** What the model can do; other endpoints are 404, as with vLLM. Default `generate`. */
   readonly kind?: ModelKind
   /** The model reasons unless told not to. Default false. */
@@ -136,6 +138,7 @@ export async function startSim(options: SimOptions): Promise<Sim> {
 
   const context: SimContext = {
     names: [options.model, ...(options.servedModelNames ?? [])],
+    adapters: options.loraModules ?? [],
     apiKey: options.apiKey ?? null,
     maxModelLen,
     seed: options.seed ?? 0,

@@ -9,7 +9,7 @@ import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
 import { parse, stringify } from 'yaml'
 import type { FleetInput } from '../../durable-objects/fleet/schema.ts'
 import { PROJECT } from '../../scripts/local/bundle.ts'
-import { runPenstock, type Ran } from '../support/e2e-cli.ts'
+import { runPenstock, startPenstock, type Penstock, type Ran } from '../support/e2e-cli.ts'
 import { isWhole, keyOf } from '../support/e2e-api.ts'
 import { open } from '../support/e2e-http.ts'
 import { CHAT } from '../support/e2e-table.ts'
@@ -21,6 +21,7 @@ const folder = mkdtempSync(join(tmpdir(), 'penstock-fleet-'))
 const FILE = join(folder, 'fleet.yaml')
 
 let stack: Stack
+let host: Penstock
 beforeAll(async () => {
   stack = await startStack({
     sims: [
@@ -40,15 +41,19 @@ beforeAll(async () => {
       },
     },
   })
+  host = startPenstock(stack)
 })
 afterAll(async () => {
+  host?.stop()
   await stack?.stop()
   rmSync(folder, { recursive: true })
 })
 /** Each test begins with the stack's own fleet. */
 beforeEach(() => stack.admin.applyFleet(stack.yaml))
 
-const run = (...args: string[]): Promise<Ran> => runPenstock(stack, ...args)
+const run = (...args: string[]): Promise<Ran> => host.run(...args)
+/** Beside the other commands, which wait for one another. */
+const runAlone = (...args: string[]): Promise<Ran> => runPenstock(stack, ...args)
 
 /** Writes a fleet file: the stack's own, with a change. */
 function write(change: (fleet: FleetInput) => void = () => {}): void {
@@ -134,8 +139,8 @@ it('of two operators at once one wins, and the other is told', async () => {
   writeFileSync(other, stack.yaml.replace('weight: 5', 'weight: 20'))
   const condition = ['--if-match', String(before)]
   const both = await Promise.all([
-    run('apply', FILE, ...condition),
-    run('apply', other, ...condition),
+    runAlone('apply', FILE, ...condition),
+    runAlone('apply', other, ...condition),
   ])
   expect(both.map(({ exit }) => Number(exit)).sort((a, b) => a - b)).toEqual([0, 3])
   expect(both.find(({ exit }) => exit === 3)?.err).toBe(
@@ -167,7 +172,7 @@ it('drain waits until the instance is empty; undrain lets it work again', async 
     out: 'c gets no new requests; it still has 1 request\n',
     err: '',
   })
-  const draining = run('drain', 'small', 'c')
+  const draining = runAlone('drain', 'small', 'c')
   const first = await Promise.race([draining, stream.ended])
   expect(first, 'it waits for the stream').toHaveProperty('complete')
   expect(isWhole((await stream.ended).text)).toBe(true)
@@ -187,7 +192,7 @@ it('drain gives up when somebody lets the instance work again', async () => {
   const body = CHAT.body('tiny', 'drain', { stream: true, max_tokens: 400 })
   const stream = await open(stack.url + CHAT.path, { headers: keyOf(stack), body })
   await stream.until(/data: /)
-  const draining = run('drain', 'small', 'c')
+  const draining = runAlone('drain', 'small', 'c')
   await eventually(
     async () => (await stack.pool('small')).instances[0]?.drained,
     (drained) => drained === true,

@@ -1,18 +1,24 @@
 /** Tokens, operators and the audit log by the command line, against a real router. */
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import type { Router } from '../../scripts/local/router.ts'
-import { runPenstock, type Ran } from '../support/e2e-cli.ts'
+import { envOf, hostPenstock, type PenstockHost, type Ran } from '../support/e2e-cli.ts'
 import { BARE_ADMIN_TOKEN, startBareRouter } from '../support/e2e-router.ts'
 import { eventually } from '../support/e2e-wait.ts'
 
 let router: Router
+let host: PenstockHost
 beforeAll(async () => {
   router = await startBareRouter()
+  host = hostPenstock()
 })
-afterAll(() => router?.stop())
+afterAll(async () => {
+  host?.stop()
+  await router?.stop()
+})
 
-const run = (...args: string[]): Promise<Ran> =>
-  runPenstock({ url: router.url, adminToken: BARE_ADMIN_TOKEN }, ...args)
+const runAs = (adminToken: string, args: readonly string[]): Promise<Ran> =>
+  host.run(args, envOf({ url: router.url, adminToken }))
+const run = (...args: string[]): Promise<Ran> => runAs(BARE_ADMIN_TOKEN, args)
 
 it('a token is made, used by its role, named in the audit log, and revoked', async () => {
   expect((await run('token', 'create', 'grafana')).exit, 'without a role').toBe(1)
@@ -25,8 +31,7 @@ it('a token is made, used by its role, named in the audit log, and revoked', asy
   )
   const id = token.split('_')[1]!
 
-  const viewing = (...args: string[]) =>
-    runPenstock({ url: router.url, adminToken: token }, ...args)
+  const viewing = (...args: string[]) => runAs(token, args)
   expect((await viewing('tenant', 'list')).exit).toBe(0)
   const refused = await viewing('tenant', 'create', 'acme')
   expect([refused.exit, refused.err]).toEqual([

@@ -188,6 +188,7 @@ describe('models', () => {
         object: 'model',
         created: expect.any(Number),
         owned_by: 'penstock',
+        max_model_len: 8192,
       })
     }
     const here = await sdk(stack, { path: '/qwen/v1' }).models.list()

@@ -1,13 +1,19 @@
-/** The child of `startPenstock`: runs the commands it is sent, one after the other, each from a fresh entry module. */
+/** The child of `hostPenstock`: runs the commands it is sent, one after the other, each from a fresh entry module. */
 import process from 'node:process'
+
+interface Command {
+  readonly args: readonly string[]
+  /** Its whole environment. */
+  readonly env: Readonly<Record<string, string>>
+}
 
 let last = Promise.resolve()
 let number = 0
-process.on('message', (args: readonly string[]) => {
-  last = last.then(() => run(args))
+process.on('message', (command: Command) => {
+  last = last.then(() => run(command))
 })
 
-async function run(args: readonly string[]): Promise<void> {
+async function run({ args, env }: Command): Promise<void> {
   const said = { out: '', err: '' }
   process.stdout.write = (text: string | Uint8Array) => {
     said.out += String(text)
@@ -17,6 +23,8 @@ async function run(args: readonly string[]): Promise<void> {
     said.err += String(text)
     return true
   }
+  for (const name of Object.keys(process.env)) Reflect.deleteProperty(process.env, name)
+  Object.assign(process.env, env)
   process.argv.splice(2, Infinity, ...args)
   process.exitCode = 0
   number += 1

@@ -21,17 +21,32 @@ export interface Place {
   readonly adminToken: string
 }
 
-const envOf = ({ url, adminToken }: Place) => ({
-  PATH: process.env['PATH'],
+/** What a command finds around it, beside `PATH`. */
+export interface Surroundings {
+  readonly env: Readonly<Record<string, string>>
+  /** Its working directory; default: the test's own. */
+  readonly cwd?: string
+}
+
+/** The environment of a command to the router at a place. */
+export const envOf = ({ url, adminToken }: Place) => ({
   PENSTOCK_URL: url,
   PENSTOCK_ADMIN_TOKEN: adminToken,
+})
+const whole = (env: Surroundings['env']): Record<string, string> => ({
+  PATH: process.env['PATH'] ?? '',
   NODE_COMPILE_CACHE: COMPILED,
+  ...env,
 })
 
-/** Runs `penstock` with nobody at the terminal, whatever comes of it. */
-export async function runPenstock(place: Place, ...args: readonly string[]): Promise<Ran> {
+/** Runs `penstock` in a process of its own with nobody at the terminal, whatever comes of it. */
+export async function spawnPenstock(
+  args: readonly string[],
+  { env, cwd }: Surroundings,
+): Promise<Ran> {
   const child = spawn(process.execPath, [join(PROJECT, 'scripts/penstock.ts'), ...args], {
-    env: envOf(place),
+    env: whole(env),
+    ...(cwd !== undefined && { cwd }),
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const exited = once(child, 'exit')
@@ -40,38 +55,52 @@ export async function runPenstock(place: Place, ...args: readonly string[]): Pro
   return { exit, out, err }
 }
 
-/** The command line in one process for many commands, which are run in the order they are given. */
-export interface Penstock {
-  run(...args: readonly string[]): Promise<Ran>
+/** {@link spawnPenstock} for the router at a place. */
+export const runPenstock = (place: Place, ...args: readonly string[]): Promise<Ran> =>
+  spawnPenstock(args, { env: envOf(place) })
+
+/** One process for many commands, which are run in the order they are given: nearly all of a command's time is its start. */
+export interface PenstockHost {
+  run(args: readonly string[], env: Surroundings['env']): Promise<Ran>
   stop(): void
 }
 
-/** As {@link runPenstock}, for tests of many commands: nearly all of a command's time is its start. */
-export function startPenstock(place: Place): Penstock {
+/** @param cwd working directory of all commands; default: the test's own */
+export function hostPenstock(cwd?: string): PenstockHost {
   const child = fork(join(PROJECT, 'test/support/cli-host.ts'), {
-    env: envOf(place),
+    env: whole({}),
+    ...(cwd !== undefined && { cwd }),
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
   })
+  const ended = once(child, 'exit').then(() => null)
   let last: Promise<unknown> = Promise.resolve()
-  const run = async (args: readonly string[]): Promise<Ran> => {
-    const answered = Promise.race([
-      once(child, 'message'),
-      once(child, 'exit').then(() =>
-        Promise.reject(new Error(`penstock ${args.join(' ')}: ended`)),
-      ),
-    ])
-    child.send([...args])
-    const [ran] = (await answered) as [Ran]
-    return ran
+  const runNow = async (args: readonly string[], env: Surroundings['env']): Promise<Ran> => {
+    const answered = once(child, 'message') as Promise<[Ran]>
+    child.send({ args, env: whole(env) })
+    const answer = await Promise.race([answered, ended])
+    if (answer === null) throw new Error(`penstock ${args.join(' ')}: ended`)
+    return answer[0]
   }
   return {
-    run(...args) {
-      const ran = last.then(() => run(args))
+    run(args, env) {
+      const ran = last.then(() => runNow(args, env))
       last = ran.catch(() => null)
       return ran
     },
     stop: () => void child.kill(),
   }
+}
+
+/** The command line in one process for many commands to one router. */
+export interface Penstock {
+  run(...args: readonly string[]): Promise<Ran>
+  stop(): void
+}
+
+/** As {@link runPenstock}, for tests of many commands. */
+export function startPenstock(place: Place): Penstock {
+  const host = hostPenstock()
+  return { run: (...args) => host.run(args, envOf(place)), stop: () => host.stop() }
 }
 
 /**

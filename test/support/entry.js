@@ -3,14 +3,83 @@
  * befalls objects.
  * Plain JavaScript, because it is bundled for workerd while everything beside it is typed for Node.
  */
-import worker, { Pool as ProductionPool, Tenant as ProductionTenant } from '../../worker/index.ts'
+import worker, {
+  Fleet as ProductionFleet,
+  Pool as ProductionPool,
+  Tenant as ProductionTenant,
+} from '../../worker/index.ts'
 
-export { Directory, Fleet, Operators } from '../../worker/index.ts'
+export { Directory, Operators } from '../../worker/index.ts'
 
 // What a deploy, a moved host or a bug does to an object: its memory is gone, its callers' calls fail.
 const CRASH = 'crashed by a test'
 
-export class Pool extends ProductionPool {
+/** How objects are out of reach, by id: whatever becomes of them meanwhile. */
+const out = new Map()
+
+/** Of an object that a test can put out of reach: then these calls fail at once, or are not answered. */
+function reachable(Production, calls) {
+  class Reachable extends Production {
+    putOut(how) {
+      out.set(this.ctx.id.toString(), { how, ...Promise.withResolvers() })
+    }
+
+    putBack() {
+      const { reject } = out.get(this.ctx.id.toString()) ?? {}
+      out.delete(this.ctx.id.toString())
+      reject?.(new Error('out of reach until now'))
+    }
+  }
+  for (const call of calls) {
+    Reachable.prototype[call] = async function (...args) {
+      const { how, promise } = out.get(this.ctx.id.toString()) ?? {}
+      if (how === 'hangs') await promise
+      if (how === 'throws') throw new Error('out of reach')
+      return Production.prototype[call].apply(this, args)
+    }
+  }
+  return Reachable
+}
+
+/** Fleet objects that die with their next version, by id: when. */
+const dying = new Map()
+
+/** Pools, as a fleet object sees them that may die while it sends them a version. */
+const seenBy = (ctx, pools) => ({
+  getByName(...named) {
+    const pool = pools.getByName(...named)
+    const dieAt = (when) => {
+      const id = ctx.id.toString()
+      if (dying.get(id) !== when) return
+      dying.delete(id)
+      ctx.abort(CRASH)
+    }
+    return {
+      async configure(config) {
+        dieAt('unsent')
+        const took = await pool.configure(config)
+        dieAt('half-sent')
+        return took
+      },
+    }
+  },
+})
+
+export class Fleet extends reachable(ProductionFleet, ['snapshot', 'poolConfig']) {
+  constructor(ctx, env) {
+    super(ctx, { ...env, POOL: seenBy(ctx, env.POOL) })
+  }
+
+  crash() {
+    this.ctx.abort(CRASH)
+  }
+
+  dieLater(when) {
+    dying.set(this.ctx.id.toString(), when)
+  }
+}
+
+export class Pool extends reachable(ProductionPool, ['acquire', 'reattach', 'status']) {
   crash() {
     this.ctx.abort(CRASH)
   }
@@ -60,16 +129,34 @@ async function walkAway(pool, ctx) {
   return 'done'
 }
 
+const ACTS = {
+  crash: (object) => object.crash(),
+  dieUnsent: (object) => object.dieLater('unsent'),
+  dieHalfSent: (object) => object.dieLater('half-sent'),
+  hold: (object) => object.hold(),
+  letGo: (object) => object.letGo(),
+  throws: (object) => object.putOut('throws'),
+  hangs: (object) => object.putOut('hangs'),
+  putBack: (object) => object.putBack(),
+}
+
+/** The platform ends what goes on behind an answer after a while; for a request that says so, after so many milliseconds. */
+function contextOf(request, ctx) {
+  const ms = request.headers.get('x-test-background-ms')
+  if (ms === null) return ctx
+  ctx.waitUntil(new Promise((over) => setTimeout(over, Number(ms))))
+  return { waitUntil: () => undefined, passThroughOnException: () => undefined }
+}
+
 // oxlint-disable-next-line import/no-default-export -- workerd takes a Worker's handlers from there
 export default {
   async fetch(request, env, ctx) {
     const path = new URL(request.url).pathname
-    const [, act, kind, name] =
-      /^\/__test\/(crash|hold|letGo|walkAway)\/(pool|tenant)\/([^/]+)$/.exec(path) ?? []
-    if (act === undefined) return worker.fetch(request, env, ctx)
-    const objects = kind === 'pool' ? env.POOL : env.TENANT
+    const [, act, kind, name] = /^\/__test\/(\w+)\/(pool|tenant|fleet)\/([^/]+)$/.exec(path) ?? []
+    if (act === undefined) return worker.fetch(request, env, contextOf(request, ctx))
+    const objects = { pool: env.POOL, tenant: env.TENANT, fleet: env.FLEET }[kind]
     const object = objects.getByName(decodeURIComponent(name))
-    const acting = act === 'walkAway' ? walkAway(object, ctx) : object[act]()
+    const acting = act === 'walkAway' ? walkAway(object, ctx) : ACTS[act](object)
     const message = await acting.then(
       (said = 'done') => said,
       (error) => String(error),

@@ -2,11 +2,10 @@
  * The whole path over real sockets, for e2e tests: simulated vLLM that answers every endpoint, Nginx where asked for, the Worker with
  * its objects in workerd, the front. Free ports, storage of its own, nothing left behind.
  */
-import { readFile } from 'node:fs/promises'
-import process from 'node:process'
 import { stringify } from 'yaml'
 import { checkFleet } from '../../durable-objects/fleet/check.ts'
 import { compileFleet } from '../../durable-objects/fleet/compile.ts'
+import { FLEET_NAME } from '../../durable-objects/fleet/contract.ts'
 import type { FleetInput } from '../../durable-objects/fleet/schema.ts'
 import type { PoolStatus } from '../../durable-objects/pool/contract.ts'
 import { poolObjectName } from '../../durable-objects/pool/name.ts'
@@ -16,7 +15,7 @@ import { localFleet } from '../../scripts/local/demo-fleet.ts'
 import { findNginx } from '../../scripts/local/nginx.ts'
 import { startRouter } from '../../scripts/local/router.ts'
 import { startSim, type Sim, type SimOptions } from '../../scripts/sim/server.ts'
-import { BUILT, build, type Built } from './e2e-setup.ts'
+import { builtWorker } from './e2e-setup.ts'
 import { ephemeralPort } from './ports.ts'
 
 type PoolInput = FleetInput['pools'][string]
@@ -56,6 +55,11 @@ export interface StackOptions {
   readonly secrets?: Readonly<Record<string, string>>
   /** Services of the Worker that share its objects, each with memory of its own. Default 1. */
   readonly services?: number
+  /**
+   * Bundles to run in place of this tree's: the objects of one, and before them, as all that a test talks
+   * to, the Worker of the other.
+   */
+  readonly bundles?: { readonly objects: string; readonly worker: string }
 }
 
 export interface Stack {
@@ -79,8 +83,19 @@ export interface Stack {
   crashPool(name: string): Promise<void>
   /** The same for a tenant's object. */
   crashTenant(id: string): Promise<void>
+  crashFleet(): Promise<void>
+  /** The fleet object crashes with the next version: once it is stored, or once the first pool has it too. */
+  crashFleetAt(when: 'unsent' | 'half-sent'): Promise<void>
   /** From now on admissions of a tenant wait, until what it resolves to is called. */
   holdTenant(id: string): Promise<() => Promise<void>>
+  /**
+   * Puts an object out of reach: calls to it fail at once, or are not answered, until what it resolves to
+   * is called. A fleet object has no name.
+   */
+  outOfReach(
+    object: { readonly pool: string } | 'fleet',
+    how: 'throws' | 'hangs',
+  ): Promise<() => Promise<void>>
   /** A request takes a slot of a pool and is over without giving it back. */
   walkAway(pool: string): Promise<void>
   /** What workerd and the Worker's console have written so far. */
@@ -93,18 +108,10 @@ const NODE_KEY = 'node-key-for-tests'
 const SITE = 'lab'
 const READY_MS = 15_000
 
-let built: Promise<Built> | undefined
-/** Once for all files where vitest was told to, else once per test file's process. */
-const whatIsBuilt = () => (built ??= findBuilt())
-
-async function findBuilt(): Promise<Built> {
-  const file = process.env[BUILT]
-  return file === undefined ? build() : (JSON.parse(await readFile(file, 'utf8')) as Built)
-}
-
 /** Starts everything; what was started is stopped again when a later part fails. */
 export async function startStack(options: StackOptions): Promise<Stack> {
   await using started = new AsyncDisposableStack()
+  const { bundles } = options
   const draft = options.fleetYaml ?? fleetOf(options)
   const sims: Record<string, Sim> = {}
   const ports: Record<string, number> = {}
@@ -123,7 +130,8 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     host: '127.0.0.1',
     port: 0,
     storage: null,
-    ...(await whatIsBuilt()),
+    ...(await builtWorker()),
+    ...(bundles && { code: bundles.objects, entryCode: bundles.worker, services: 2 }),
     secrets: {
       ADMIN_TOKEN,
       KEY_SIGNING_SECRET: 'a-signing-secret-for-tests',
@@ -134,7 +142,8 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     onLog: (line) => lines.push(line),
   })
   started.defer(() => router.stop())
-  const admin = adminOf(router.url, ADMIN_TOKEN)
+  const url = (bundles && router.urls[1]) ?? router.url
+  const admin = adminOf(url, ADMIN_TOKEN)
   await admin.applyFleet(yaml)
   await admin.createTenant('test')
   const apiKey = await admin.createKey('test', 'e2e')
@@ -148,9 +157,13 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     if (!text.includes(said)) throw new Error(`${what} ${object}: ${text}`)
   }
   const crash = (object: string) => befall('crash', object, 'crashed by a test')
+  const poolPath = (name: string): string => {
+    const region = compiled(yaml).pools[name]?.region ?? null
+    return `pool/${encodeURIComponent(poolObjectName(name, region))}`
+  }
   const all = started.move()
   return {
-    url: router.url,
+    url,
     services: router.urls,
     apiKey,
     adminToken: ADMIN_TOKEN,
@@ -164,14 +177,19 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       if (!found) throw new Error(`no pool ${name}`)
       return found
     },
-    async crashPool(name) {
-      const region = compiled(yaml).pools[name]?.region ?? null
-      await crash(`pool/${encodeURIComponent(poolObjectName(name, region))}`)
-    },
+    crashPool: (name) => crash(poolPath(name)),
     crashTenant: (id) => crash(`tenant/${id}`),
+    crashFleet: () => crash(`fleet/${FLEET_NAME}`),
+    crashFleetAt: (when) =>
+      befall(when === 'unsent' ? 'dieUnsent' : 'dieHalfSent', `fleet/${FLEET_NAME}`, 'done'),
     async holdTenant(id) {
       await befall('hold', `tenant/${id}`, 'done')
       return () => befall('letGo', `tenant/${id}`, 'done')
+    },
+    async outOfReach(object, how) {
+      const path = object === 'fleet' ? `fleet/${FLEET_NAME}` : poolPath(object.pool)
+      await befall(how, path, 'done')
+      return () => befall('putBack', path, 'done')
     },
     walkAway: (pool) => befall('walkAway', `pool/${pool}`, 'done'),
     logs: () => [...lines],

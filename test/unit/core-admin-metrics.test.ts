@@ -134,6 +134,10 @@ const poolStatus = (named: Partial<PoolStatus> = {}): PoolStatus => ({
   ],
   tokensPerSecond: 1234.5,
   usualOutputTokens: 256,
+  arms: [
+    { model: 'qwen', arm: 'canary', done: 40, failed: 3, truncated: 2, empty: 1, lost: 6 },
+    { model: 'qwen', arm: 'shadow', done: 7, failed: 0, truncated: 0, empty: 0, lost: 0 },
+  ],
   ...named,
 })
 
@@ -203,6 +207,16 @@ describe('the page of metrics', () => {
     { name: 'requests_granted_total', labels: {}, value: 9 },
     { name: 'requests_ended_total', labels: { ending: 'upstream-failed' }, value: 2 },
     { name: 'requests_ended_total', labels: { ending: 'lost' }, value: 0 },
+    {
+      name: 'arm_requests_total',
+      labels: { model: 'qwen', arm: 'canary', outcome: 'failed' },
+      value: 3,
+    },
+    {
+      name: 'arm_requests_total',
+      labels: { model: 'qwen', arm: 'shadow', outcome: 'done' },
+      value: 7,
+    },
     { name: 'tokens_total', labels: { kind: 'completion' }, value: 50 },
     { name: 'tokens_total', labels: { kind: 'estimated' }, value: 5 },
     { name: 'pool_tokens_per_second', labels: {}, value: 1234.5 },

@@ -110,5 +110,8 @@ const healthOf = (said: Said): Health => ({
     get maxModelLen() {
       return said.maxModelLen(seat)
     },
+    get models() {
+      return said.models?.(seat) ?? []
+    },
   }),
 })

@@ -2,8 +2,10 @@ import { describe, expect, it, vi } from 'vitest'
 import { ENDPOINTS } from '../../worker/ingress/endpoints.ts'
 import { ERROR_400, ERROR_500, hangs, json, refuses, stream } from './core-answers.ts'
 import { Refusal } from '../../worker/refusal.ts'
+import { respond } from '../../worker/forward/respond.ts'
 import { ask, refusalOf } from './core-ask.ts'
 import { ANSWER, chunk, eventStream, sse } from './core-builders.ts'
+import { worldOf } from './core-world.ts'
 
 const usage = { prompt_tokens: 15, completion_tokens: 4 }
 const WHOLE = stream(sse(...ANSWER, { choices: [], usage }, '[DONE]'))
@@ -92,6 +94,13 @@ describe("what a request asks of its tenant's allowance", () => {
       outputTokens: 256,
       pressure: 0,
     })
+  })
+
+  it('names the model that was asked for as well, where a rule has led to another one', async () => {
+    const { order, deps, claims } = worldOf({ instances: { a: WHOLE } })
+    const [{ ...led }] = order.routes
+    await respond({ ...order, routes: [{ ...led, asked: 'qwen-small' }] }, deps)
+    expect(claims[0]).toMatchObject({ model: 'qwen', asked: 'qwen-small' })
   })
 
   it.each([

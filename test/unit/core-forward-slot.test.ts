@@ -117,7 +117,9 @@ describe('a slot', () => {
     })
     await vi.waitFor(() => expect(reattached).toHaveLength(1))
     expect(watched).toEqual(['a'])
-    expect(reattached).toMatchObject([{ fleet: 7, request: 'req_1', instance: 'a' }])
+    expect(reattached).toMatchObject([
+      { fleet: 7, request: 'req_1', instance: 'a', arm: { model: 'qwen', arm: 'stable' } },
+    ])
     expect(reattached[0]?.remainingMs).toBeLessThanOrEqual(30_000)
     tenant.abort()
     await refusalOf(answer)

@@ -24,12 +24,18 @@ describe('what a chat frame means', () => {
     { delta: { function_call: { name: 'f' } }, means: 'content', why: 'a function call' },
     { delta: { refusal: 'No.' }, means: 'content', why: 'a refusal' },
     { delta: { audio: { data: 'UklG' } }, means: 'content', why: 'audio' },
-    { delta: {}, choice: { finish_reason: 'stop' }, means: 'content', why: 'the end of a choice' },
+    { delta: {}, choice: { finish_reason: 'stop' }, means: 'over', why: 'the end of a choice' },
     {
       delta: { content: '' },
       choice: { finish_reason: 'length' },
-      means: 'content',
+      means: 'over',
       why: 'the end',
+    },
+    {
+      delta: { content: 'x' },
+      choice: { finish_reason: 'stop' },
+      means: 'content',
+      why: 'the last text and the end',
     },
     {
       delta: {},
@@ -62,6 +68,16 @@ describe('what a chat frame means', () => {
       why: 'the second choice has text',
     },
     {
+      frame: {
+        choices: [
+          { delta: {}, finish_reason: 'stop' },
+          { index: 1, delta: { content: 'x' } },
+        ],
+      },
+      means: 'content',
+      why: 'the first choice is over, the second has text',
+    },
+    {
       frame: { choices: [{ delta: { content: 'x' } }, { index: 1, finish_reason: 'abort' }] },
       means: 'aborted',
       why: 'the second choice was aborted',
@@ -75,7 +91,7 @@ describe('what a completion frame means', () => {
   it.each([
     { frame: part({ text: 'x' }), means: 'content' },
     { frame: part({ text: '' }), means: 'nothing' },
-    { frame: part({ text: '', finish_reason: 'stop' }), means: 'content' },
+    { frame: part({ text: '', finish_reason: 'stop' }), means: 'over' },
     { frame: part({ text: 'x', finish_reason: 'abort' }), means: 'aborted' },
     { frame: { error: { code: 400 } }, means: 'error' },
     { frame: { choices: [], usage: {} }, means: 'nothing' },

@@ -289,13 +289,14 @@ describe('readWhole', () => {
   it("passes vLLM's own JSON as it is, but for the model's name", async () => {
     const headers = { 'content-type': 'application/json' }
     const json = (model: string): string =>
-      `{"id":"x",  "model":"${model}","usage":{"prompt_tokens":1,"completion_tokens":2}}`
+      `{"id":"x",  "model":"${model}","choices":[{"message":{"content":"!"}}],"usage":{"prompt_tokens":1,"completion_tokens":2}}`
     for (const shown of ['Qwen', 'qwen', 'a$&b"c'])
       expect(await readWhole(reply(json('Qwen'), { headers }), reading({ shown }))).toEqual({
         kind: 'whole',
         body: json('Qwen').replace('"Qwen"', () => JSON.stringify(shown)),
         contentType: 'application/json',
         tokens: { prompt: 1, completion: 2, cached: null },
+        empty: false,
       })
   })
 

@@ -1,14 +1,9 @@
 import { beforeEach, describe, expect, it } from 'vitest'
 import type { Arm, Snapshot } from '../../durable-objects/fleet/snapshot.ts'
 import { armFor } from '../../worker/routing/cohort.ts'
-import {
-  largestBodies,
-  modelAt,
-  resolve,
-  resolveAll,
-  type Asked,
-} from '../../worker/routing/resolve.ts'
+import { largestBodies, resolve, resolveAll } from '../../worker/routing/resolve.ts'
 import { Snapshots, type SnapshotSource } from '../../worker/routing/snapshots.ts'
+import { asked as asking } from './core-asked.ts'
 import { limits, modelRoute, poolRoute, settled, snapshot } from './core-builders.ts'
 
 const FLEET = snapshot({
@@ -35,12 +30,6 @@ const FLEET = snapshot({
     int8: poolRoute({ pool: 'int8', limits: limits({ bodyBytes: 300, audioBytes: 700 }) }),
     internlm: poolRoute({ pool: 'internlm', limits: limits({ bodyBytes: 200, audioBytes: 800 }) }),
   },
-})
-const asking = (named: Partial<Asked>): Asked => ({
-  prefix: '',
-  model: null,
-  cohort: 'c',
-  ...named,
 })
 
 describe('resolve', () => {
@@ -118,7 +107,7 @@ describe('resolve', () => {
 
   it('keeps a cohort on its arm', () => {
     const arms = new Set(
-      [1, 2, 3].map(() => resolve(FLEET, asking({ model: 'qwen', cohort: 'acme\0u-7' })).arm.name),
+      [1, 2, 3].map(() => resolve(FLEET, asking({ model: 'qwen', user: 'u-7' })).arm.name),
     )
     expect(arms.size).toBe(1)
   })
@@ -126,11 +115,6 @@ describe('resolve', () => {
   it('knows the largest bodies that any pools take, each kind by itself', () => {
     expect(largestBodies(FLEET)).toEqual({ json: 300, multipart: 900 })
     expect(largestBodies(snapshot({ pools: {} }))).toEqual({ json: 0, multipart: 0 })
-  })
-
-  it('knows no model at a path that none has', () => {
-    expect(modelAt(FLEET, '/qwen')?.name).toBe('qwen')
-    expect(modelAt(FLEET, '/nobody')).toBeUndefined()
   })
 })
 
@@ -157,7 +141,7 @@ describe('the whole way of a request', () => {
       internlm: { ...FLEET.models['internlm']!, fallback: ['qwen'] },
     },
   })
-  const way = (fallback: readonly string[], asked: Partial<Asked>) =>
+  const way = (fallback: readonly string[], asked: Parameters<typeof asking>[0]) =>
     resolveAll(fleet(fallback), asking(asked)).map(({ model, shown }) => [model.name, shown])
 
   it('leads to the model asked for, then to those it falls back to, by their own names', () => {
@@ -189,7 +173,7 @@ describe('the whole way of a request', () => {
 
   it('keeps a cohort on its arm in each model', () => {
     const [first, second] = [1, 2].map(() =>
-      resolveAll(fleet(['internlm']), asking({ model: 'qwen', cohort: 'acme' })),
+      resolveAll(fleet(['internlm']), asking({ model: 'qwen' })),
     )
     expect(first).toEqual(second)
   })
@@ -316,6 +300,25 @@ describe('Snapshots', () => {
     expect(await current(snapshots)).toBe(2)
   })
 
+  it('are not waited for for ever: with none to go on with, a request is refused', async () => {
+    answer = () => new Promise(() => {})
+    slept = Promise.resolve()
+    await expect(current(new Snapshots())).rejects.toMatchObject({ code: 'router_unavailable' })
+    expect(patience).toEqual([5_000])
+  })
+
+  it("keep one request waiting while the fleet's object is silent, not each", async () => {
+    const snapshots = new Snapshots()
+    await current(snapshots)
+    clock += 11_000
+    answer = () => new Promise(() => {})
+    slept = Promise.resolve()
+    expect(await current(snapshots)).toBe(1)
+    const waits = patience.length
+    expect(await current(snapshots)).toBe(1)
+    expect(patience).toHaveLength(waits)
+  })
+
   it('stay when there is nothing newer', async () => {
     const snapshots = new Snapshots()
     await current(snapshots)
@@ -372,6 +375,7 @@ describe('Snapshots', () => {
     async (later) => {
       const snapshots = new Snapshots()
       await current(snapshots)
+      patience = []
       let arrive!: (loaded: Snapshot) => void
       answer = () => new Promise((resolve) => (arrive = resolve))
       slept = Promise.resolve()
@@ -385,11 +389,10 @@ describe('Snapshots', () => {
     },
   )
 
-  it('wait for the first one as long as it takes', async () => {
+  it('wait for the first one', async () => {
     const snapshots = new Snapshots()
     let arrive!: (loaded: Snapshot) => void
     answer = () => new Promise((resolve) => (arrive = resolve))
-    slept = Promise.resolve()
     const first = current(snapshots)
     await settled()
     arrive(snapshot({ version: 1 }))

@@ -62,10 +62,14 @@ const inTurn = (...said: readonly Acquired[]) => {
 }
 
 describe('a request that waits in the queue', () => {
-  it('says that it can wait, and what it is', async () => {
+  it('says that it can wait, what it is, and for which arm', async () => {
     const { answer, demands } = ask({ instances: { a: answers } })
     await answer
-    expect(demands[0]).toMatchObject({ mayQueue: true, work: { tenant: 'acme' } })
+    expect(demands[0]).toMatchObject({
+      mayQueue: true,
+      work: { tenant: 'acme' },
+      arm: { model: 'qwen', arm: 'stable' },
+    })
   })
 
   it('goes to the instance whose slot came free, and the ticket is dropped', async () => {

@@ -100,6 +100,19 @@ describe('who may come in', () => {
     expect(refused(world.admit({ model: 'other' })).message).toContain('your plan')
   })
 
+  it('is asked about the model he asked for, wherever a rule has led; the bill is the other one’s', () => {
+    const world = new TenantWorld({
+      plan: { models: ['qwen', 'gpt'] },
+      keys: [key('k', { limits: { models: ['qwen', 'long'] } })],
+    })
+    const led = world.admit({ model: 'qwen-long', asked: 'qwen' })
+    expect(world.end(heldOf(led), { model: 'qwen-long' })?.entry.model).toBe('qwen-long')
+    const alone = world.admit({ model: 'qwen-long' })
+    expect(refused(alone)).toMatchObject({ code: 'model_not_allowed' })
+    const notHis = world.admit({ model: 'qwen', asked: 'gpt' })
+    expect(refused(notHis), 'the key is asked so, too').toMatchObject({ code: 'model_not_allowed' })
+  })
+
   it('may use what both have, even where it cannot be said in few words', () => {
     const world = new TenantWorld({
       plan: { models: ['*a*b*'] },
@@ -632,6 +645,8 @@ describe('a dry run', () => {
       keys: [key('k', { limits: { models: ['qwen'], addresses: ['198.51.100.0/24'] } })],
     })
     expect(codeOf(world.admit({ model: 'x' }))).toBe('model_not_allowed')
+    expect(codeOf(world.admit({ model: 'qwen', asked: 'x' }))).toBe('model_not_allowed')
+    expect(codeOf(world.admit({ model: 'x', asked: 'qwen' }))).toBe('admitted')
     expect(codeOf(world.admit({}, { address: '203.0.113.1' }))).toBe('address_not_allowed')
     expect(codeOf(world.admit({}, { keyHash: '' }))).toBe('invalid_api_key')
     world.account.setProfile(profile({ suspended: { at: 1, reason: null } }))

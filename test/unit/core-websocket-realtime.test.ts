@@ -7,7 +7,7 @@ import { fakeTimers, fakeWire } from './core-websocket-fake.ts'
 const NAMES: Names = {
   servedAs: 'org/whisper-large',
   shown: 'whisper',
-  accepted: new Set(['whisper', 'whisper-1']),
+  accepts: (name) => name === 'whisper' || name === 'whisper-1',
 }
 const UPDATE = { type: 'session.update', model: 'whisper' }
 const TIMEOUTS = { firstByteMs: 5_000, idleMs: 8_000, totalMs: 60_000 }
@@ -36,7 +36,7 @@ describe('the names of a realtime model', () => {
       code: 'model_not_found',
     })
     // Under a model's path a frame may say anything, and means that model.
-    expect(sent(other, { ...NAMES, accepted: null })).toMatchObject({ model: 'org/whisper-large' })
+    expect(sent(other, { ...NAMES, accepts: null })).toMatchObject({ model: 'org/whisper-large' })
   })
 
   it.each(['not json', '[]', '{"type":"session.update","model":"secret-adapter","x":NaN}'])(

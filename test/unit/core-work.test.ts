@@ -3,6 +3,7 @@ import { HASH_BYTES } from '../../durable-objects/scheduling/blocks.ts'
 import { workFor, workOf, type Asker } from '../../worker/ingress/work.ts'
 import type { Json } from '../../worker/json.ts'
 import { prefixHashes } from '../../worker/routing/prefix.ts'
+import type { Arm, PoolRoute } from '../../durable-objects/fleet/snapshot.ts'
 import { poolRoute } from './core-builders.ts'
 
 const PATH = '/v1/chat/completions'
@@ -12,6 +13,12 @@ const asker = (headers: Record<string, string> = {}): Asker => ({
   tenant: 'acme',
   headers: new Headers(headers),
   place: 'weur',
+})
+
+/** Where a request goes: an arm of that pool. */
+const to = (pool: Partial<PoolRoute> = {}, arm: Partial<Arm> = {}) => ({
+  pool: poolRoute(pool),
+  arm: { name: 'stable', pool: poolRoute(pool).pool, weight: 1, ...arm },
 })
 
 /** What is made of a body, whose prompt matters to no test here. */
@@ -38,7 +45,7 @@ describe('the work of a request', () => {
     const { prefix, ...told } = workFor(
       { messages: [{ role: 'user', content: secret.repeat(100) }] },
       { path: PATH, salt: 's', asker: asker() },
-    )({ pool: poolRoute() })
+    )(to())
     expect(JSON.stringify(told)).not.toContain('diagnosis')
     expect(Buffer.from(prefix).toString('latin1')).not.toContain('diagnosis')
   })
@@ -85,8 +92,7 @@ describe('the session', () => {
 })
 
 describe('the most tokens that an answer may have, and how many there are', () => {
-  const asked = (body: Json, path = PATH) =>
-    workFor(body, { path, salt: '', asker: asker() })({ pool: poolRoute() })
+  const asked = (body: Json, path = PATH) => workFor(body, { path, salt: '', asker: asker() })(to())
 
   it.each([
     { body: { max_tokens: 100 }, tokens: 100, why: 'as it says' },
@@ -142,14 +148,25 @@ describe('the work in each pool', () => {
 
   it('is made once, however often the request is tried there', () => {
     const of = workFor(body, source)
-    const route = { pool: poolRoute() }
-    expect(of(route)).toBe(of({ pool: poolRoute() }))
-    expect(of({ pool: poolRoute({ pool: 'other' }) })).not.toBe(of(route))
+    const route = to()
+    expect(of(route)).toBe(of(to()))
+    expect(of(to({ pool: 'other' }))).not.toBe(of(route))
+  })
+
+  it('is by the adapter of its arm, each of a pool by itself', () => {
+    const of = workFor(body, source)
+    const [own, tuned, other] = [
+      to(),
+      to({ servedAs: 'tuned' }, { adapter: 'tuned' }),
+      to({ servedAs: 'other' }, { adapter: 'other' }),
+    ].map(of)
+    expect([own!.adapter, tuned!.adapter, other!.adapter]).toEqual([null, 'tuned', 'other'])
+    expect(tuned!.prefix, 'what one has cached is of no use to another').not.toEqual(other!.prefix)
   })
 
   it('hashes whole blocks, the same for the same prompt, another for another model or tenant', () => {
     const prefix = (named = {}, from = source, of: Json = body) =>
-      Buffer.from(workFor(of, from)({ pool: poolRoute(named) }).prefix).toString('hex')
+      Buffer.from(workFor(of, from)(to(named)).prefix).toString('hex')
     const hashes = prefix()
     expect(hashes.length).toBeGreaterThan(0)
     expect(hashes.length % (2 * HASH_BYTES)).toBe(0)
@@ -168,10 +185,10 @@ describe('the work in each pool', () => {
     const picture = { messages: [{ content: [{ type: 'image_url', image_url: { url } }] }] }
     const of = workFor(picture, source)
     const { mediaTokens: _, ...older } = poolRoute({ pool: 'older' })
-    const words = of({ pool: older }).promptTokens
+    const words = of({ ...to(), pool: older }).promptTokens
     expect(words, 'its base64 is no text').toBeLessThan(10)
     const tokens = (pool: string, image: number): number =>
-      of({ pool: poolRoute({ pool, mediaTokens: { image, audioSecond: 1 } }) }).promptTokens
+      of(to({ pool, mediaTokens: { image, audioSecond: 1 } })).promptTokens
     expect(tokens('small', 64)).toBe(64 + words)
     expect(tokens('large', 2_048)).toBe(2_048 + words)
   })
@@ -185,9 +202,7 @@ it("hashes pictures by the pool's own figure", () => {
   ]
   const body = { messages: [{ role: 'user', content }] }
   const mediaTokens = { image: 1_000, audioSecond: 1 }
-  const { prefix } = workFor(body, { path: PATH, salt: 's', asker: asker() })({
-    pool: poolRoute({ mediaTokens }),
-  })
+  const { prefix } = workFor(body, { path: PATH, salt: 's', asker: asker() })(to({ mediaTokens }))
   const model = poolRoute().servedAs
   expect(prefix).toEqual(prefixHashes(body, { path: PATH, model, salt: 's', mediaTokens }))
   expect(prefix.byteLength).toBeGreaterThan(0)

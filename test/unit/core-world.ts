@@ -9,14 +9,17 @@ import type {
 } from '../../durable-objects/pool/contract.ts'
 import type { Bill, Claim } from '../../durable-objects/tenant/contract.ts'
 import type { ForwardDeps, Order, Reservation } from '../../worker/forward/order.ts'
+import { Outages, PATIENCE_MS } from '../../worker/forward/outages.ts'
 import { PoolNews } from '../../worker/forward/pool-news.ts'
+import { Standby } from '../../worker/forward/standby.ts'
 import { upstreamCall, type UpstreamCall } from '../../worker/forward/upstream.ts'
 import { ENDPOINTS, type Endpoint } from '../../worker/ingress/endpoints.ts'
+import { HeldBodies } from '../../worker/ingress/held-bodies.ts'
 import type { Unranked } from '../../worker/ingress/work.ts'
 import type { Receipt } from '../../worker/receipt.ts'
 import type { Refusal } from '../../worker/refusal.ts'
 import type { Route, Routes } from '../../worker/routing/resolve.ts'
-import { modelRoute, poolRoute, target } from './core-builders.ts'
+import { modelRoute, poolRoute, snapshot, target } from './core-builders.ts'
 
 const WORK: Unranked = {
   tenant: 'acme',
@@ -26,6 +29,12 @@ const WORK: Unranked = {
   promptTokens: 100,
   outputTokens: null,
   prefix: new Uint8Array(),
+}
+
+interface Timer {
+  readonly ms: number
+  readonly act: () => void
+  calledOff: boolean
 }
 
 /** How an instance answers a call. */
@@ -52,6 +61,11 @@ export interface World {
   readonly route?: Partial<PoolRoute>
   readonly timeouts?: Partial<PoolRoute['timeouts']>
   readonly signal?: AbortSignal
+  /** Instances of the pool that copies go to: of every request, unless its share says otherwise. */
+  readonly shadow?: Instances
+  readonly share?: number
+  /** What of that pool is not as usual. */
+  readonly shadowRoute?: Partial<PoolRoute>
   /** Rejects when a pool object is reset. */
   readonly reset?: Promise<void>
 }
@@ -75,19 +89,32 @@ export function worldOf(world: World) {
     logs: [] as string[],
     deferred: [] as Promise<unknown>[],
     /** What was to happen after a while; called off when it does not matter any more. */
-    timers: [] as { readonly ms: number; readonly act: () => void; calledOff: boolean }[],
+    timers: [] as Timer[],
+    /** The same of those that bound the wait for a pool's object. */
+    patience: [] as Timer[],
   }
   const timeouts = { firstByteMs: 60_000, idleMs: 60_000, totalMs: 60_000, ...world.timeouts }
   const routeTo = (name: string, pool: Partial<PoolRoute>, as: string): Route => ({
     model: modelRoute({ name }),
     arm: modelRoute().arms[0]!,
     pool: poolRoute({ timeouts, ...pool }),
+    asked: name,
+    rule: null,
     shown: as,
     fleet: 7,
   })
-  const pools: Record<string, Instances> = { 'qwen-14b': world.instances ?? {}, ...world.fallback }
+  const pools: Record<string, Instances> = {
+    'qwen-14b': world.instances ?? {},
+    ...world.fallback,
+    ...(world.shadow && { shadow: world.shadow }),
+  }
+  const { share = 1 } = world
+  const asked = routeTo('qwen', world.route ?? {}, shown)
   const routes: Routes = [
-    routeTo('qwen', world.route ?? {}, shown),
+    {
+      ...asked,
+      model: { ...asked.model, ...(world.shadow && { shadow: { pool: 'shadow', share } }) },
+    },
     ...Object.keys(world.fallback ?? {}).map((name) => routeTo(name, { pool: name }, name)),
   ]
 
@@ -108,6 +135,12 @@ export function worldOf(world: World) {
     const free = Object.keys(pools[pool]!).find((id) => !avoid.includes(id))
     return free === undefined ? { kind: 'all-avoided' } : grant(free)
   }
+  const shadow = poolRoute({
+    pool: 'shadow',
+    servedAs: 'Qwen-14B-Next',
+    timeouts,
+    ...world.shadowRoute,
+  })
   const instances: Instances = Object.assign({}, ...Object.values(pools))
   const turns = new Map<string, number>()
 
@@ -136,13 +169,18 @@ export function worldOf(world: World) {
       return (given[turn] ?? given.at(-1)!)(init)
     },
     news: new PoolNews(),
+    outages: new Outages(),
+    standby: new Standby({ now: Date.now, random: () => 0 }),
+    fleet: () => snapshot({ version: 9, pools: { shadow } }),
+    copies: new HeldBodies(),
     secretOf: () => 'secret',
     now: Date.now,
     random: () => 0,
     sleep: async () => undefined,
     after: (ms, act) => {
       const timer = { ms, act, calledOff: false }
-      seen.timers.push(timer)
+      const bounds = ms === PATIENCE_MS ? seen.patience : seen.timers
+      bounds.push(timer)
       return () => void (timer.calledOff = true)
     },
     defer: (work) => void seen.deferred.push(work),
@@ -181,6 +219,7 @@ export function worldOf(world: World) {
     reservation,
     tokens: endpoint.tokens,
     deadline: Date.now() + timeouts.totalMs,
+    bytes: JSON.stringify(body).length,
     promptEstimate: 100,
     work: () => WORK,
     receipt,

@@ -25,7 +25,7 @@ limits: { body: 16MiB } => limits: { audio: ‸65MiB } | defaults.limits.audio |
 limits: { body: 16MiB } => limits: { n: ‸0 } | defaults.limits.n | at least 1
 limits: { body: 16MiB } => limits: { n: ‸1.5 } | defaults.limits.n | a whole number
 limits: { body: 16MiB } => limits: { output_tokens: ‸8k } | defaults.limits.output_tokens | must be a number, not text
-  policy: least_inflight =>   ‸guard: { window: 2m } | defaults.guard | guard is not supported in this version
+  policy: least_inflight =>   ‸guard: { window: 2m } | defaults.guard | unknown key guard; known here: policy
 port: 8001 }\n      - => port: 8001, ‸gpus: [0] }\n      - | pools.chat.instances[0].gpus | gpus is not supported
 key_env: VLLM_KEY => ‸grpc_port: 8002 | pools.direct.instances[0].grpc_port | either site and port, or url
 id: chat-1, site: sha, port: 8001 => id: chat-1, site: sha, port: 8001, ‸last_resort: true | pools.chat.instances[0].last_resort | last_resort goes with url alone
@@ -42,7 +42,6 @@ path: /other => fallback: [chat, ‸chat] | models.other.fallback[1] | chat is i
 path: /other => fallback: [‸gpt-4o-mini] | models.other.fallback[0] | is an alias; write the model's name, chat
 path: /other => fallback: [‸1] | models.other.fallback[0] | must be text, not a number
 key_env: VLLM_KEY => ‸port: 8002 | pools.direct.instances[0].port | either site and port, or url
-    path: /chat-7b =>     ‸sticky: tenant | models.chat.sticky | sticky is not supported
 served_as: Chat-7B => served_as: ‸7 | pools.chat.served_as | must be text, not a number
 chat:\n    served_as: Chat-7B\n => ‸chat:\n | pools.chat.served_as | is missing
 served_as: Chat-7B => served_as: ‸"" | pools.chat.served_as | the name that vLLM knows
@@ -64,7 +63,7 @@ host: 10.0.0.12 => host: ‸gpu-2.local | pools.chat.instances[1].host | write a
 "http://127.0.0.1:9001" => ‸"http://8.8.8.8:9001" | pools.direct.instances[0].url | loopback and private addresses only
 "http://127.0.0.1:9001" => ‸"https://api.example.com" | pools.direct.instances[0].url | as its last resort only
 id: chat-1 => id: ‸Chat_1 | pools.chat.instances[0].id | lowercase letters, digits and dashes
-aliases: [gpt-4o-mini] => aliases: [‸"claude-*"] | models.chat.aliases[0] | globs such as claude-* are not supported
+aliases: [gpt-4o-mini] => aliases: [‸"*"] | models.chat.aliases[0] | every name that somebody mistypes
   other: =>   ‸a@b: | models."a@b" | must not contain @
 path: /other => path: ‸other | models.other.path | write a path such as /qwen
     instances:\n      - { id: direct-1, url: "http://127.0.0.1:9001", key_env: VLLM_KEY } =>     ‸instances: [] | pools.direct.instances | at least one instance
@@ -231,7 +230,7 @@ it('finds twenty mistakes in one run, in the order of their lines', () => {
     .replace('site: sha, host', 'site: shb, host')
     .replace('id: direct-1', 'id: chat-2')
     .replace('VLLM_KEY', 'vllm')
-    .replace('[gpt-4o-mini]', '[other, "a*"]')
+    .replace('[gpt-4o-mini]', '[other, "*"]')
     .replace('pool: chat,', 'pool: caht,')
     .replace('name: canary', 'name: Canary')
     .replace('/other', '/v1')

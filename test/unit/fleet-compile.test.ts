@@ -45,7 +45,18 @@ pools:
       - { id: far, url: "https://api.example.com/v2/", key_env: FAR_KEY, last_resort: true }
   q: { served_as: n, instances: [{ id: only, url: "http://127.0.0.1:9002" }] }
 models:
-  m: { arms: [{ pool: p }, { pool: q }], fallback: [n], price: { prompt: 1, completion: 2 } }
+  m:
+    arms: [{ pool: p }, { pool: q }]
+    fallback: [n]
+    price: { prompt: 1, completion: 2 }
+    hosts: [m.example.com]
+    rules:
+      - when: { header: { x-a: [a, "b*"] }, tenant: acme, plan: free, key: K1, user: u, prompt_tokens_over: 1, tools: true, images: false, stream: true }
+        arm: q
+      - { when: { tools: false }, arms: { q: 1 } }
+      - { when: { stream: false }, model: n }
+    guard: {}
+    shadow: { pool: q, share: 0.5 }
   n: { arms: [{ pool: q }] }
 plans: { free: { rpm: 60 } }
 billing: { currency: EUR }
@@ -59,13 +70,37 @@ describe('compileFleet', () => {
     expect(snapshot.models['qwen']).toEqual({
       name: 'qwen',
       created: 1_700_000_000,
-      aliases: ['gpt-4o-mini'],
+      aliases: ['gpt-4o-mini', 'claude-*'],
       path: '/qwen',
       arms: [
-        { name: 'stable', pool: 'qwen-14b-chat', weight: 95 },
-        { name: 'canary', pool: 'qwen-14b-chat-int8', weight: 5 },
+        { name: 'stable', pool: 'qwen-14b-chat', weight: 95, adapter: null },
+        { name: 'canary', pool: 'qwen-14b-chat-int8', weight: 5, adapter: null },
       ],
       fallback: ['internlm'],
+      hosts: ['qwen.api.example.com'],
+      sticky: 'tenant+user',
+      keepArmMs: 600_000,
+      rules: [
+        {
+          when: { headers: { 'x-model-version': ['int8'] } },
+          lead: { kind: 'arm', arm: 'canary' },
+        },
+        {
+          when: { tenants: ['acme'], users: ['u-7*'] },
+          lead: { kind: 'arms', weights: { stable: 50, canary: 50 } },
+        },
+        { when: { promptTokensOver: 6000 }, lead: { kind: 'model', model: 'qwen-long' } },
+      ],
+      guard: {
+        windowMs: 120_000,
+        minRequests: 50,
+        errorRatioOver: 0.05,
+        emptyRatioOver: 0.05,
+        ttftP95Times: 1.5,
+        interTokenP95Times: 1.5,
+      },
+      shadow: null,
+      before: null,
     })
     expect(snapshot.models['baichuan']).toMatchObject({ created: 0, path: '/baichuan' })
     expect(snapshot).toMatchObject({ version: 7, corsOrigins: ['*'], receipts: true })
@@ -134,7 +169,7 @@ describe('compileFleet', () => {
 
   it('lays a pool over the defaults over the built-in values, field by field', () => {
     const { snapshot, pools } = compileFleet(mixed, 1, {})
-    expect(snapshot.pools['p']).toEqual({
+    expect(snapshot.pools['p']).toMatchObject({
       pool: 'p',
       servedAs: 'm',
       timeouts: { firstByteMs: 60_000, idleMs: 20_000, totalMs: 1_800_000 },
@@ -190,8 +225,8 @@ describe('compileFleet', () => {
   it('calls the first arm stable and others by their pool, unless they have a name', () => {
     const { snapshot } = compileFleet(mixed, 1, {})
     expect(snapshot.models['m']?.arms).toEqual([
-      { name: 'stable', pool: 'p', weight: 100 },
-      { name: 'q', pool: 'q', weight: 100 },
+      { name: 'stable', pool: 'p', weight: 100, adapter: null },
+      { name: 'q', pool: 'q', weight: 100, adapter: null },
     ])
   })
 
@@ -229,11 +264,12 @@ const allFieldsOf = (value: unknown): string[] => [...new Set(fieldsOf(value))].
 // A field that is added here without raising FORMAT would be missing from what is stored until the
 // next apply. Whoever changes this list raises the number.
 it('is of the format whose fields these are', () => {
-  expect(FORMAT).toBe(4)
+  expect(FORMAT).toBe(5)
   expect(allFieldsOf(compileFleet(mixed, 1, {}))).toEqual(
     [
       'format',
       'snapshot.version',
+      'snapshot.revision',
       'snapshot.corsOrigins.*',
       'snapshot.receipts',
       ...[
@@ -244,7 +280,50 @@ it('is of the format whose fields these are', () => {
         'arms.*.name',
         'arms.*.pool',
         'arms.*.weight',
+        'arms.*.adapter',
+        'hosts.*',
+        'sticky',
+        'keepArmMs',
+        'before',
+        'guard',
+        'shadow',
+        'shadow.pool',
+        'shadow.share',
       ].map((field) => `snapshot.models.*.${field}`),
+      ...[
+        'windowMs',
+        'minRequests',
+        'errorRatioOver',
+        'emptyRatioOver',
+        'ttftP95Times',
+        'interTokenP95Times',
+      ].map((field) => `snapshot.models.*.guard.${field}`),
+      ...[
+        'when.headers.x-a.*',
+        'when.tenants.*',
+        'when.plans.*',
+        'when.keys.*',
+        'when.users.*',
+        'when.promptTokensOver',
+        'when.tools',
+        'when.images',
+        'when.stream',
+        'lead.kind',
+        'lead.arm',
+        'lead.weights.q',
+        'lead.model',
+      ].map((field) => `snapshot.models.*.rules.*.${field}`),
+      ...[
+        'instance',
+        'base',
+        'site',
+        'slots',
+        'weight',
+        'lastResort',
+        'secrets.*.header',
+        'secrets.*.secret',
+        'secrets.*.prefix',
+      ].map((field) => `snapshot.pools.*.instances.*.${field}`),
       ...['pool', 'servedAs', 'attempts', 'earlyCommitMs', 'bodyBytes'].map(
         (field) => `snapshot.pools.*.${field}`,
       ),
@@ -278,7 +357,7 @@ it('is of the format whose fields these are', () => {
       ...['version', 'pool', 'servedAs', 'policy', 'scorers', 'slowStartMs'].map(
         (field) => `pools.*.${field}`,
       ),
-      ...['scorers.prefix', 'scorers.gpu', 'queue.max', 'queue.waitMs'].map(
+      ...['scorers.prefix', 'scorers.gpu', 'queue.max', 'queue.waitMs', 'compared.*'].map(
         (field) => `pools.*.${field}`,
       ),
       ...[
@@ -313,6 +392,13 @@ const ADDED: Readonly<Record<number, Readonly<Record<string, readonly string[]>>
     instance: ['region'],
   },
   4: { snapshot: ['terms', 'jwt'] },
+  5: {
+    snapshot: ['revision'],
+    model: ['hosts', 'sticky', 'rules', 'guard', 'shadow', 'keepArmMs', 'before'],
+    arm: ['adapter'],
+    route: ['instances'],
+    config: ['adapters', 'compared'],
+  },
 }
 
 /** A version as an earlier format was. */
@@ -328,7 +414,12 @@ function asOf(format: number, { snapshot, pools }: Compiled): Compiled {
     format,
     snapshot: {
       ...without('snapshot', snapshot),
-      models: each('model', snapshot.models),
+      models: Object.fromEntries(
+        Object.entries(each('model', snapshot.models)).map(([name, model]) => [
+          name,
+          { ...model, arms: model.arms.map((arm) => without('arm', arm)) },
+        ]),
+      ),
       pools: each('route', snapshot.pools),
     },
     pools: pools.map((config) => ({
@@ -344,6 +435,7 @@ const keysOf = ({ snapshot, pools: configs }: Compiled) =>
     snapshot,
     snapshot.terms,
     snapshot.models['m'],
+    snapshot.models['m']?.arms[0],
     snapshot.pools['p'],
     snapshot.pools['p']?.limits,
     configs[0],
@@ -365,8 +457,20 @@ describe('what an earlier release compiled', () => {
       mediaDomains: [],
       mediaTokens: { image: 1000, audioSecond: 50 },
       reasoningField: 'both',
+      instances: [],
     })
-    expect(snapshot.models['m']).toEqual({ ...older.snapshot.models['m'], fallback: [] })
+    expect(snapshot.models['m']).toEqual({
+      ...older.snapshot.models['m'],
+      arms: older.snapshot.models['m']?.arms.map((arm) => ({ ...arm, adapter: null })),
+      fallback: [],
+      hosts: [],
+      sticky: 'tenant+user',
+      rules: [],
+      guard: null,
+      shadow: null,
+      keepArmMs: 600_000,
+      before: null,
+    })
     expect(pools[0]?.instances.map(({ lastResort }) => lastResort)).toEqual([false, false, false])
     expect(pools[0]).toMatchObject(older.pools[0] ?? {})
   })
@@ -405,7 +509,7 @@ describe('what an earlier release compiled', () => {
     expect(snapshot.jwt).toBeNull()
   })
 
-  it.each([1, 2, 3])('lacks nothing of format 4 then, if it was of format %d', (format) => {
+  it.each([1, 2, 3, 4])('lacks nothing of format 5 then, if it was of format %d', (format) => {
     const older = asOf(format, whole)
     expect(keysOf(older)).not.toEqual(keysOf(whole))
     expect(keysOf(completeVersion(older))).toEqual(keysOf(whole))

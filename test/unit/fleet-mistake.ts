@@ -39,16 +39,17 @@ export const problemsOf = (text: string) => {
 }
 
 /**
- * Breaks one line of {@link GOOD}.
+ * Breaks one line of a file.
  *
+ * @param file one without a mistake, {@link GOOD} unless said
  * @param row what is written => what it becomes, `‸` where the mistake is | its path | part of the message
  * @returns what is found, and the one problem that should be
  */
-export function mistakeIn(row: string) {
+export function mistakeIn(row: string, file = GOOD) {
   const [change = '', path, message] = row.split(' | ')
   const [from = '', to = ''] = change.split(' => ').map((part) => part.replaceAll('\\n', '\n'))
-  if (!GOOD.includes(from)) throw new Error(`the small file has no ${from}`)
-  const marked = GOOD.replace(from, to)
+  if (!file.includes(from)) throw new Error(`the small file has no ${from}`)
+  const marked = file.replace(from, to)
   const above = marked.slice(0, marked.indexOf('‸')).split('\n')
   return {
     found: problemsOf(marked.replace('‸', '')),

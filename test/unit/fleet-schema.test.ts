@@ -8,7 +8,10 @@ interface Schema {
   readonly description?: string
   readonly pattern?: string
   readonly enum?: readonly unknown[]
+  readonly const?: unknown
   readonly minimum?: number
+  readonly maximum?: number
+  readonly exclusiveMinimum?: number
   readonly minItems?: number
   readonly required?: readonly string[]
   readonly properties?: Readonly<Record<string, Schema>>
@@ -33,8 +36,12 @@ function fits(value: unknown, node: Schema): boolean {
   if (node.anyOf) return node.anyOf.some((branch) => fits(value, branch))
   if (node.type !== undefined && !TYPES[node.type]?.(value)) return false
   if (node.enum && !node.enum.includes(value)) return false
+  if (node.const !== undefined && node.const !== value) return false
   if (node.pattern && !new RegExp(node.pattern).test(String(value))) return false
-  if (typeof value === 'number' && value < (node.minimum ?? value)) return false
+  if (typeof value === 'number') {
+    if (value < (node.minimum ?? value) || value > (node.maximum ?? value)) return false
+    if (node.exclusiveMinimum !== undefined && value <= node.exclusiveMinimum) return false
+  }
   if (Array.isArray(value)) {
     if (value.length < (node.minItems ?? 0)) return false
     return value.every((item) => fits(item, node.items ?? {}))
@@ -68,6 +75,8 @@ const example: unknown = parse(
   readFileSync(new URL('../../fleet.example.yaml', import.meta.url), 'utf8'),
 )
 
+const model = (fields: object) => ({ models: { m: { arms: [{ pool: 'p' }], ...fields } } })
+
 describe('the JSON Schema for editors', () => {
   it('accepts the example', () => {
     expect(fits(example, schema)).toBe(true)
@@ -86,8 +95,16 @@ describe('the JSON Schema for editors', () => {
     ['a limit of nothing', { plans: { free: { rpm: 0 } } }],
     ['a plan that allows no model', { plans: { free: { models: [] } } }],
     ['a price without its answers', { models: { m: { arms: [], price: { prompt: 1 } } } }],
+    ['an alias that is every name', model({ aliases: ['*'] })],
+    ['a host with a port', model({ hosts: ['qwen.example.com:443'] })],
+    ['a shadow of nothing', model({ shadow: { pool: 'p', share: 0 } })],
+    ['a guard with a word for a number', model({ guard: { ttft_p95_times: 'on' } })],
+    ['a guard that allows what is equal', model({ guard: { ttft_p95_times: 1 } })],
+    ['a rule that asks nothing', model({ rules: [{ arm: 'canary' }] })],
+    ['a header in capitals', model({ rules: [{ when: { header: { 'X-A': 'a' } }, arm: 'b' }] })],
+    ['a star within a text', model({ rules: [{ when: { user: ['a*b'] }, arm: 'b' }] })],
     ['a currency in small letters', { billing: { currency: 'eur' } }],
-    ['an event of a later version', { webhooks: [{ url_secret: 'A', events: ['guard'] }] }],
+    ['an event of a later version', { webhooks: [{ url_secret: 'A', events: ['ejection'] }] }],
     ['an issuer without keys', { auth: { jwt: { issuer: 'https://a', audience: 'b' } } }],
   ])('refuses %s', (_, change) => {
     expect(fits({ ...(example as object), ...change }, schema)).toBe(false)
@@ -96,6 +113,15 @@ describe('the JSON Schema for editors', () => {
   it('takes digits in groups, which are text to an editor', () => {
     const plans = { free: { tpm: '40_000', rpm: 60 } }
     expect(fits({ ...(example as object), plans }, schema)).toBe(true)
+  })
+
+  it.each([
+    ['a threshold that is off', { guard: { error_ratio_over: 'off', ttft_p95_times: 2.5 } }],
+    ['one text or several', { rules: [{ when: { tenant: 'acme', user: ['a', 'b*'] }, arm: 'x' }] }],
+    ['no time to keep an arm', { keep_arm: '0s' }],
+    ['a glob as an alias', { aliases: ['claude-*', '*/llama'] }],
+  ])('takes %s', (_, fields) => {
+    expect(fits({ ...(example as object), ...model(fields) }, schema)).toBe(true)
   })
 
   it('describes every field and leaves no map open', () => {

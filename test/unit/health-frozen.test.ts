@@ -62,8 +62,10 @@ describe('a simulated engine', () => {
     for (let i = 0; i < 4; i++) expect(await round(), 'it answers, and is busy').toBe('down')
 
     await sim.setFault(null)
-    await round()
-    expect(await round()).toBe('ready')
+    // Real time: on a busy machine an engine that has just thawed may miss a reading.
+    let back = await round()
+    for (let i = 0; i < 10 && back !== 'ready'; i++) back = await round()
+    expect(back).toBe('ready')
   })
 
   it('that begins a long answer late is none: it answers the one token', async () => {

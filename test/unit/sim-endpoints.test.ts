@@ -40,6 +40,21 @@ describe('a model', () => {
     }
   })
 
+  it('has its adapters beside it, and answers by the name of the one asked for', async () => {
+    await start({ loraModules: ['tuned', 'other'] })
+    const { text } = await call(sim, 'GET', '/v1/models')
+    const cards = list(JSON.parse(text), 'data').map((card) => [at(card, 'id'), at(card, 'parent')])
+    expect(cards).toEqual([
+      ['m', null],
+      ['tuned', 'm'],
+      ['other', 'm'],
+    ])
+    const chat = (model: string) => post(sim, '/v1/chat/completions', { ...CHAT, model })
+    const named = async (model: string) => at(JSON.parse((await chat(model)).text), 'model')
+    expect([await named('tuned'), await named('m')]).toEqual(['tuned', 'm'])
+    expect((await chat('gone')).status).toBe(404)
+  })
+
   it('is asked for its key under /v1 and /v2, and elsewhere not', async () => {
     await start({ kind: 'score', apiKey: 'k' })
     const statuses = ['/v1/rerank', '/v2/rerank', '/rerank'].map(

@@ -2,6 +2,7 @@ import { connect } from 'node:net'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Fault } from '../../scripts/sim/faults.ts'
 import { startSim, type Sim } from '../../scripts/sim/server.ts'
+import { isWhole, textIn } from '../support/e2e-api.ts'
 import { call, eventsOf, framesOf, post, until } from './sim-wire.ts'
 
 const CHAT = { model: 'm', messages: [{ role: 'user', content: 'hi' }], max_tokens: 20 }
@@ -100,6 +101,29 @@ describe('a fault', () => {
     for (let i = 0; i < 3; i++) statuses.push((await post(sim, PATH, CHAT)).status)
     expect(statuses).toEqual([503, 503, 200])
     expect(sim.state().fault).toBeNull()
+  })
+
+  it('strikes the last of every so many requests', async () => {
+    await sim.setFault({ kind: 'status', status: 503, oneIn: 3, times: 2 })
+    const statuses = []
+    for (let i = 0; i < 9; i++) statuses.push((await post(sim, PATH, CHAT)).status)
+    expect(statuses).toEqual([200, 200, 503, 200, 200, 503, 200, 200, 200])
+  })
+
+  it.each([
+    ['/v1/chat/completions', { choices: [{ finish_reason: 'stop', message: { content: '' } }] }],
+    ['/v1/completions', { choices: [{ finish_reason: 'stop', text: '' }] }],
+    ['/v1/messages', { stop_reason: 'end_turn' }],
+    ['/v1/responses', { status: 'completed' }],
+  ])('ends an answer of %s well that has no word in it', async (path, whole) => {
+    await sim.setFault({ kind: 'empty' })
+    const body = { ...CHAT, prompt: 'hi', input: 'hi' }
+    const answer = await post(sim, path, body)
+    expect([answer.status, JSON.parse(answer.text)]).toMatchObject([200, whole])
+    const streamed = await post(sim, path, { ...body, stream: true })
+    expect([isWhole(streamed.text), textIn(streamed.text)]).toEqual([true, ''])
+    expect(textIn(answer.text)).toBe('')
+    expect(sim.requests().map(({ outcome }) => outcome)).toEqual(['done', 'done'])
   })
 
   it.each([

@@ -1,7 +1,7 @@
 import { describe, expect, it, vi } from 'vitest'
 import { importSigningKey, mintKey } from '../../durable-objects/tenant/keys.ts'
 import { ask, BODY, CHAT, INVALID, refusal, SERVER, withAcme } from './acme.ts'
-import { granted, OPERATOR, operate, send, settlement, upstream } from './world.ts'
+import { FLEET, granted, OPERATOR, operate, send, settlement, upstream } from './world.ts'
 
 withAcme()
 
@@ -138,12 +138,18 @@ describe('a refusal', () => {
   })
 
   it('when every slot is taken is 429, and says when to come back', async () => {
-    const taken = [await granted('p'), await granted('p')]
+    await operate(
+      'PUT',
+      '/fleet',
+      FLEET.replace('served_as: M', 'served_as: M\n    queue: { wait: 200ms }'),
+    )
+    const taken = [await granted('p', { fleet: 2 }), await granted('p', { fleet: 2 })]
     const response = await ask(BODY)
     expect(Number(response.headers.get('retry-after'))).toBeLessThanOrEqual(60)
     expect(await refusal(response)).toEqual([429, 'rate_limit_error', 'pool_busy'])
     for (const { lease } of taken) await lease.release(settlement())
     expect((await ask(BODY)).status).toBe(200)
+    await operate('PUT', '/fleet', FLEET)
   })
 
   it('when the instance fails is 502, with a receipt of what was tried', async () => {

@@ -1,7 +1,7 @@
 import { abortAllDurableObjects, runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
 import { beforeEach, describe, expect, it, vi } from 'vitest'
-import { post, retryInMs } from '../../durable-objects/tenant/webhooks.ts'
+import { post, retryInMs } from '../../durable-objects/webhooks/post.ts'
 import { type Key, admitted, bill, keyLimits, keyOf, tenantWith, terms, usage } from './tenancy.ts'
 import { tenant, tenantStub, upstream } from './world.ts'
 

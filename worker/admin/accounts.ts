@@ -6,7 +6,7 @@ import type { TenantRpc } from '../../durable-objects/tenant/contract.ts'
 import { TENANT_ID } from '../../durable-objects/tenant/tenant-id.ts'
 import { fleetObject, tenantObject, type Bindings } from '../env.ts'
 import { reach, Refusal } from '../refusal.ts'
-import { modelNamed } from '../routing/resolve.ts'
+import { modelNamed } from '../routing/names.ts'
 import { wrong } from './input.ts'
 import { FLEET_SERVICE } from './words.ts'
 

@@ -3,10 +3,10 @@ import {
   CONTRACT_VERSION,
   type Explanation,
   type PoolRpc,
-  type ServiceClass,
   type Work,
 } from '../../durable-objects/pool/contract.ts'
 import { blocksOf, tokensThrough } from '../../durable-objects/scheduling/blocks.ts'
+import type { TenantEntry } from '../../durable-objects/tenant/contract.ts'
 import { TENANT_ID } from '../../durable-objects/tenant/tenant-id.ts'
 import { entrance } from '../entrance.ts'
 import { poolObject, tenantObject, type AppEnv, type Bindings } from '../env.ts'
@@ -16,7 +16,7 @@ import { saltOf } from '../ingress/salt.ts'
 import { askerOf, workFor } from '../ingress/work.ts'
 import { isObject, type Json } from '../json.ts'
 import { reach, Refusal } from '../refusal.ts'
-import { cohortOf } from '../routing/cohort.ts'
+import { askedOf } from '../routing/asked.ts'
 import { resolveAll, type Route } from '../routing/resolve.ts'
 import { ACCOUNT_SERVICE, SCHEDULER } from './words.ts'
 
@@ -26,11 +26,14 @@ export const explainRoutes = new Hono<AppEnv>()
 const REMAINING_MS = 60_000
 
 /**
- * Where a request would go, and why: `{"body": {…}}` is what the tenant would send, `path` where (chat
- * when absent), `tenant` and `headers` who. Nothing is sent, and nothing changes.
+ * Where a request would go, and why: `{"body": {…}}` is what the tenant would send, `path` and `host`
+ * where (chat when absent, and no model's own host), `tenant`, `key` (its id) and `headers` who; `plan` in
+ * place of the tenant's own. Nothing is sent, and nothing changes.
  */
 explainRoutes.post('/', async (c) => {
-  const { body, path, tenant, headers } = questionIn(await c.req.json().catch(() => null))
+  const { body, path, host, tenant, key, headers, ...said } = questionIn(
+    await c.req.json().catch(() => null),
+  )
   const endpoint = ENDPOINTS.find((one) => one.path === path)
   if (!endpoint) {
     throw new Refusal('invalid_value', `"path" must be one of the tenants' endpoints.`, {
@@ -39,9 +42,13 @@ explainRoutes.post('/', async (c) => {
   }
   const call = callOf(body, JSON.stringify(body).length)
   const { snapshot } = await entrance(c)
-  const asked = { prefix: '', model: call.model, cohort: cohortOf(tenant, call.user) }
   const salt = await saltOf(tenant, c.env.KEY_SIGNING_SECRET)
-  const serviceClass = (await reach(ACCOUNT_SERVICE, () => classOf(c.env, tenant))) ?? 'standard'
+  const entry = await reach(ACCOUNT_SERVICE, () => entryOf(c.env, tenant))
+  const serviceClass = entry?.class ?? 'standard'
+  const plan = said.plan ?? entry?.plan ?? null
+  const place = { host, prefix: '' }
+  const who = { tenant, keyId: key, plan: () => plan, headers }
+  const asked = askedOf(call, { ...place, ...who, now: Date.now() })
   const asker = askerOf(c.req.raw, tenant, headers)
   const work = workFor(call.body, { path, salt, asker })
 
@@ -53,6 +60,7 @@ explainRoutes.post('/', async (c) => {
     return {
       model: route.model.name,
       arm: route.arm.name,
+      rule: route.rule,
       pool: route.pool.pool,
       fleet: route.fleet,
       request: { ...told, hashedTokens: tokensThrough(blocksOf(prefix)) },
@@ -64,9 +72,8 @@ explainRoutes.post('/', async (c) => {
 })
 
 /** Null: there is no such tenant. */
-async function classOf(env: Bindings, tenant: string): Promise<ServiceClass | null> {
-  if (!TENANT_ID.test(tenant)) return null
-  return (await tenantObject(env, tenant).show())?.class ?? null
+async function entryOf(env: Bindings, tenant: string): Promise<TenantEntry | null> {
+  return TENANT_ID.test(tenant) ? tenantObject(env, tenant).show() : null
 }
 
 const explain = (pool: PoolRpc, { fleet }: Route, work: Work): Promise<Explanation> =>
@@ -82,18 +89,41 @@ const explain = (pool: PoolRpc, { fleet }: Route, work: Work): Promise<Explanati
 interface Question {
   readonly body: Json
   readonly path: string
+  readonly host: string
   readonly tenant: string
+  readonly key: string
+  /** Null: the tenant's own. */
+  readonly plan: string | null
   readonly headers: Headers
 }
 
 /** @throws Refusal saying what is missing */
 function questionIn(asked: unknown): Question {
   if (!isObject(asked)) throw wrong('body', 'Send a JSON object: {"body": {"model": …}}.')
-  const { body, path = '/v1/chat/completions', tenant = '', headers = {} } = asked
+  const { body, headers = {} } = asked
   if (!isObject(body)) throw wrong('body', '"body" must be the request that a tenant would send.')
-  if (typeof path !== 'string') throw wrong('path', '"path" must be a string.')
-  if (typeof tenant !== 'string') throw wrong('tenant', '"tenant" must be a string.')
-  return { body, path, tenant, headers: headersIn(headers) }
+  const text = <T>(field: string, absent: T): string | T => {
+    const { [field]: value = absent } = asked
+    if (typeof value === 'string' || value === absent) return value as string | T
+    throw wrong(field, `"${field}" must be a string.`)
+  }
+  return {
+    body,
+    path: text('path', '/v1/chat/completions'),
+    host: hostIn(text('host', '')),
+    tenant: text('tenant', ''),
+    key: text('key', ''),
+    plan: text('plan', null),
+    headers: headersIn(headers),
+  }
+}
+
+/** As a URL has it: in lower case, without a port. */
+function hostIn(host: string): string {
+  const url = `https://${host}/`
+  if (host === '') return ''
+  if (URL.canParse(url) && new URL(url).pathname === '/') return new URL(url).hostname
+  throw wrong('host', '"host" must be the name of a host.')
 }
 
 /** @throws Refusal also for names and values that no request can have */

@@ -63,8 +63,8 @@ fleetRoutes.get('/versions/:version{[0-9]+}', async (c) => {
   return c.json(file)
 })
 
-/** Why a version is made: one line, since it is shown in tables. */
-const Why = z.strictObject({
+/** Why something is changed: one line, since it is shown in tables. */
+export const Why = z.strictObject({
   message: z
     .string()
     .trim()
@@ -90,7 +90,12 @@ const intentOf = (c: Ctx, message: string | undefined): Intent => ({
 function answerTo(done: Applied | RolledBack, { ifVersion }: Intent): object {
   switch (done.kind) {
     case 'applied':
-      return { version: done.version, changed: done.changed, pools: done.pools }
+      return {
+        version: done.version,
+        changed: done.changed,
+        pools: done.pools,
+        ended: done.ended ?? [],
+      }
     case 'conflict':
       throw new Refusal(
         'conflict',

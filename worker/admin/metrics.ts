@@ -1,6 +1,8 @@
 import { Hono } from 'hono'
 import type { AppEnv } from '../env.ts'
 import { exposition, type Metric, type Sample } from './exposition.ts'
+import { armMetrics } from './model-metrics.ts'
+import { modelStatuses } from './models.ts'
 import { fleetNow, statusOf } from './pools.ts'
 import { metricsOf } from './pool-metrics.ts'
 import { operator } from './operator.ts'
@@ -10,12 +12,17 @@ export const metrics = new Hono<AppEnv>()
 
 metrics.get('/', operator, async (c) => {
   const asked = Object.values((await fleetNow(c.env)).pools)
-  const answers = await Promise.allSettled(asked.map((pool) => statusOf(c.env, pool)))
+  const [models, answers] = await Promise.all([
+    // What a fleet object of the release before cannot say, must not take the rest away.
+    modelStatuses(c.env).catch(() => []),
+    Promise.allSettled(asked.map((pool) => statusOf(c.env, pool))),
+  ])
   const pools = answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []))
   const reachable = answers.map(({ status }, i): Sample => {
     return [{ pool: asked[i]?.pool ?? '' }, status === 'fulfilled' ? 1 : 0]
   })
-  return c.body(exposition([...metricsOf(pools), up(reachable)]), 200, { 'content-type': TYPE })
+  const page = exposition([...metricsOf(pools), up(reachable), ...armMetrics(models)])
+  return c.body(page, 200, { 'content-type': TYPE })
 })
 
 const TYPE = 'text/plain; version=0.0.4; charset=utf-8'

@@ -28,6 +28,10 @@ export const ADMIN_ROUTES: readonly AdminRoute[] = [
   { method: 'POST', path: '/admin/fleet/rollback', least: 'operator' },
   { method: 'POST', path: '/admin/fleet/restore', least: 'admin' },
 
+  { method: 'GET', path: '/admin/models', least: 'viewer' },
+  { method: 'GET', path: '/admin/models/:model', least: 'viewer' },
+  { method: 'POST', path: '/admin/models/:model/arms/:arm/rollout', least: 'operator' },
+
   { method: 'GET', path: '/admin/pools', least: 'viewer' },
   { method: 'GET', path: '/admin/pools/:pool', least: 'viewer' },
   {

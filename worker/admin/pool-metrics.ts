@@ -53,6 +53,17 @@ export function metricsOf(pools: readonly PoolStatus[]): Metric[] {
         Object.entries(tokens ?? {}).map(([kind, count]) => [{ kind }, count]),
       ),
     ),
+    counter(
+      'arm_requests',
+      'Requests of each arm that have ended, of models whose arms are compared. What the tenant left, or was refused, is none.',
+      ofEach(({ arms = [] }) =>
+        arms.flatMap(({ model, arm, ...outcomes }) =>
+          Object.entries(outcomes).map(
+            ([outcome, count]) => [{ model, arm, outcome }, count] as const,
+          ),
+        ),
+      ),
+    ),
     gauge(
       'pool_pressure',
       "How hard the pool is pressed, 0 (at ease) to 3: batch, then standard tenants' rates shrink with it.",

@@ -5,6 +5,7 @@ import { fleetRestoreRoutes, recordRoutes } from './backup.ts'
 import { explainRoutes } from './explain.ts'
 import { fleetRoutes } from './fleet.ts'
 import { keyRoutes } from './keys.ts'
+import { modelRoutes } from './models.ts'
 import { operator } from './operator.ts'
 import { peopleRoutes } from './people.ts'
 import { poolRoutes } from './pools.ts'
@@ -20,6 +21,7 @@ admin.route('/audit', auditRoutes)
 admin.route('/explain', explainRoutes)
 admin.route('/fleet', fleetRoutes)
 admin.route('/fleet', fleetRestoreRoutes)
+admin.route('/models', modelRoutes)
 admin.route('/operators', peopleRoutes)
 admin.route('/pools', poolRoutes)
 admin.route('/tenants', tenantRoutes)

@@ -11,4 +11,5 @@ export const audio: Dialect = {
   unstreamable: () => true,
   tokenIds: false,
   assemble: null,
+  isBlank: null,
 }

@@ -21,19 +21,20 @@ const chunks = {
 
 export const chat: Dialect = {
   ...chunks,
-  meaning: (frame) =>
-    meaning(frame, ({ delta }) => isObject(delta) && DELTAS.some((key) => filled(delta[key]))),
+  meaning: (frame) => meaning(frame, ({ delta }) => speaks(delta)),
+  isBlank: (answer) => !choicesOf(answer).some(({ message }) => speaks(message)),
   assemble: assembleChat,
 }
 
 export const completions: Dialect = {
   ...chunks,
   meaning: (frame) => meaning(frame, ({ text }) => filled(text)),
+  isBlank: (answer) => !choicesOf(answer).some(({ text }) => filled(text)),
   assemble: assembleCompletion,
 }
 
 /** `reasoning_content` is what older vLLM and other servers call `reasoning`. */
-const DELTAS = [
+const SAID = [
   'content',
   'reasoning',
   'reasoning_content',
@@ -42,6 +43,10 @@ const DELTAS = [
   'audio',
   'refusal',
 ]
+
+/** Whether a delta, or a whole message, has any content. */
+const speaks = (message: unknown): boolean =>
+  isObject(message) && SAID.some((key) => filled(message[key]))
 
 /**
  * Fields that vLLM answers only without a stream (0.23 to 0.33), or, like `stream_options` without a
@@ -64,15 +69,19 @@ function hasUnstreamable(body: Json): boolean {
 /** What a chunk with choices says. */
 export function meaning(frame: Json, carriesContent: (choice: Json) => boolean): Meaning {
   if (filled(frame['error'])) return 'error'
-  const choices: readonly unknown[] = Array.isArray(frame['choices']) ? frame['choices'] : []
   let content = false
-  for (const choice of choices) {
-    if (!isObject(choice)) continue
+  let over = false
+  for (const choice of choicesOf(frame)) {
     if (choice['finish_reason'] === 'abort') return 'aborted'
-    content ||= carriesContent(choice) || filled(choice['finish_reason'])
+    content ||= carriesContent(choice)
+    over ||= filled(choice['finish_reason'])
   }
-  return content ? 'content' : 'nothing'
+  if (content) return 'content'
+  return over ? 'over' : 'nothing'
 }
+
+const choicesOf = ({ choices }: Json): readonly Json[] =>
+  Array.isArray(choices) ? choices.filter(isObject) : []
 
 const MEMBER = 'model":'
 

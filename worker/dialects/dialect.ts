@@ -2,8 +2,10 @@ import type { Json } from '../json.ts'
 
 /** What one data frame of a stream says. */
 export type Meaning =
-  /** Text, reasoning, a tool call, audio, or the reason why a choice is over. */
+  /** Text, reasoning, a tool call, audio. */
   | 'content'
+  /** The reason why a choice, or the answer, is over, and no content with it. */
+  | 'over'
   /** The role, usage, an item's opening: nothing yet that a tenant would miss. */
   | 'nothing'
   /** The endpoint's own last event, where that is not `[DONE]`. Only this proves that a stream is whole (L29). */
@@ -62,6 +64,11 @@ export interface Dialect {
    * asked for as one.
    */
   readonly assemble: Assemble | null
+  /**
+   * Whether an answer in one piece has no content. Null: no content is an answer like any other, as a
+   * recording's silence is.
+   */
+  readonly isBlank: ((answer: Json) => boolean) | null
   /** An error, in the shape that this endpoint's SDKs throw. A whole frame, its empty line included. */
   readonly errorFrame: (error: ErrorDetail) => string
 }

@@ -23,6 +23,7 @@ export const messages: Dialect = {
   rename: (frame, said, shown) => renameInside(frame, 'message', said, shown),
   tokenIds: false,
   tokensOf,
+  isBlank: ({ content }) => !(Array.isArray(content) && content.some(speaks)),
   assemble: assembleMessage,
   errorFrame: (error: ErrorDetail) => {
     const event = { type: 'error', error: { type: anthropicType(error), message: error.message } }
@@ -47,11 +48,11 @@ function meaning({ type, error, delta, content_block: block }: Json): Meaning {
     case 'message_stop':
       return 'end'
     case 'message_delta':
-      return isObject(delta) && STOP_REASONS.has(delta['stop_reason']) ? 'content' : 'aborted'
+      return isObject(delta) && STOP_REASONS.has(delta['stop_reason']) ? 'over' : 'aborted'
     case 'content_block_start':
       return isObject(block) && !OPENINGS.has(block['type']) ? 'content' : 'nothing'
     case 'content_block_delta':
-      return isObject(delta) && DELTAS.some((key) => filled(delta[key])) ? 'content' : 'nothing'
+      return isObject(delta) && SAID.some((key) => filled(delta[key])) ? 'content' : 'nothing'
     default:
       return 'nothing'
   }
@@ -60,7 +61,11 @@ function meaning({ type, error, delta, content_block: block }: Json): Meaning {
 /** Blocks that open before their text; a call names its tool at once. */
 const OPENINGS = new Set<unknown>(['text', 'thinking'])
 
-const DELTAS = ['text', 'thinking', 'partial_json']
+const SAID = ['text', 'thinking', 'partial_json']
+
+/** Whether a whole block has any content. */
+const speaks = (block: unknown): boolean =>
+  isObject(block) && (!OPENINGS.has(block['type']) || SAID.some((key) => filled(block[key])))
 
 /**
  * The first event tells of the prompt, and of an output of 0 that is none; the one before the end

@@ -25,6 +25,7 @@ export const responses: Dialect = {
     const usage = frames.map((frame) => responseOf(frame)['usage']).findLast(isObject)
     return usage ? inputUsage(usage) : null
   },
+  isBlank: ({ output }) => !(Array.isArray(output) && output.some(speaks)),
   assemble: (frames) => {
     const last = frames.at(-1)
     return last && meaning(last) === 'end' ? responseOf(last) : null
@@ -36,6 +37,15 @@ const NOTABLE = ['"error"', '"response.completed"', '"response.incomplete"', '"r
 
 /** Items that open before their text; all others are calls, which a tenant would miss at once. */
 const OPENINGS = new Set<unknown>(['message', 'reasoning'])
+
+/** Whether a whole item has any content: a text, a refusal, a thought or its summary. */
+function speaks(item: unknown): boolean {
+  if (!isObject(item)) return false
+  if (!OPENINGS.has(item['type'])) return true
+  return [item['content'], item['summary']]
+    .flat()
+    .some((part) => isObject(part) && (filled(part['text']) || filled(part['refusal'])))
+}
 
 function meaning(frame: Json): Meaning {
   const { type, error, item, delta } = frame

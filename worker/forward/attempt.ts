@@ -13,6 +13,8 @@ import { Watchdog } from './watchdog.ts'
 import { wayOf, type Way } from './way.ts'
 import { Witness } from './witness.ts'
 
+const EMPTY = { empty: true } as const
+
 interface SettleOptions {
   readonly whole?: Whole | null
   readonly final?: boolean
@@ -36,6 +38,8 @@ export class Attempt {
   /** When the first content came, and whether it is the tenant's by now. */
   #contentAt: number | null = null
   #committed = false
+  /** The stream that was opened has no content, and is over. */
+  #empty = false
   #way: Way = {}
   #givenUp = false
   #withdrawn: Refusal | null = null
@@ -106,7 +110,10 @@ export class Attempt {
       const streamReading = { ...reading, dialect, witness: this.#witness, onContent }
       if (!wantsStream) return await collect(response, streamReading, upstream.asked)
       const outcome = await openStream(response, streamReading)
-      this.#committed = outcome.kind === 'opened'
+      if (outcome.kind === 'opened') {
+        this.#committed = true
+        this.#empty = outcome.empty
+      }
       return outcome
     } catch (cause) {
       const { expired } = this.#watchdog
@@ -176,6 +183,7 @@ export class Attempt {
       ...used,
       ttftMs: this.#contentAt === null ? null : this.#contentAt - this.#sentAt,
       durationMs: now - this.#sentAt,
+      ...(ending === 'done' && (whole?.empty ?? this.#empty) && EMPTY),
       ...this.#way,
       blameless: this.#givenUp || (this.#watchdog.expired === 'total' && this.#watchdog.wasLively),
     })

@@ -1,4 +1,4 @@
-import { END, type Dialect, type Tokens } from '../dialects/dialect.ts'
+import { END, type Dialect, type Meaning, type Tokens } from '../dialects/dialect.ts'
 import { usageOfAnswer } from '../dialects/usage.ts'
 import type { Endpoint } from '../ingress/endpoints.ts'
 import { parseObject, type Json } from '../json.ts'
@@ -8,10 +8,10 @@ import { judge, judgeFrame, type Fault, type Naming, type Rejection } from './ve
 import type { Watchdog } from './watchdog.ts'
 import type { Witness } from './witness.ts'
 
-/** A stream whose first content is in hand: from here on there is no other instance. */
+/** A stream whose first content, or whose end, is in hand: from here on there is no other instance. */
 export interface Opened {
   readonly kind: 'opened'
-  /** The frames up to the first content; witnessed, but nothing of it has been sent yet. */
+  /** The frames so far; witnessed, but nothing of it has been sent yet. */
   readonly held: readonly string[]
   /** The data frames of `held`, parsed. */
   readonly opening: readonly Json[]
@@ -21,6 +21,8 @@ export interface Opened {
   readonly splitter: FrameSplitter
   /** The rest, unlocked. */
   readonly rest: ReadableStream<Uint8Array>
+  /** The answer is over, and had no content where there should be some. */
+  readonly empty: boolean
 }
 
 /** A whole answer in hand. */
@@ -30,6 +32,8 @@ export interface Whole {
   readonly contentType: string
   /** What it says it used. */
   readonly tokens: Tokens | null
+  /** It has no content, where there should be some. */
+  readonly empty: boolean
 }
 
 export interface Reading {
@@ -42,13 +46,14 @@ export interface Reading {
 export interface StreamReading extends Reading {
   readonly dialect: Dialect
   readonly witness: Witness
-  /** Called once, at the first content. */
+  /** Called once, at the first content; never where there is none. */
   readonly onContent: () => void
 }
 
 /**
- * Holds the status until the first content. vLLM flushes a 200 right after admission, so a response
- * that has begun proves nothing: an error may be the first frame (L25), or nothing may come at all.
+ * Holds the status until the first content, or the end of an answer that has none. vLLM flushes a 200
+ * right after admission, so a response that has begun proves nothing: an error may be the first frame
+ * (L25), or nothing may come at all.
  * @throws when the connection breaks or the watchdog ends it
  */
 export async function openStream(
@@ -62,6 +67,7 @@ export async function openStream(
   const splitter = new FrameSplitter()
   const held: string[] = []
   const opening: Json[] = []
+  let over = false
   const reader = response.body.getReader()
   for (let read = await reader.read(); !read.done; read = await reader.read()) {
     const frames = splitter.push(read.value)
@@ -69,38 +75,48 @@ export async function openStream(
       held.push(frame)
       if (!reading.witness.see(frame)) continue
       reading.watchdog.heard()
-      const found = openingOf(frame, reading, opening)
-      if (found === 'nothing') continue
-      if (found === 'content') {
-        reader.releaseLock()
-        reading.onContent()
-        const ahead = frames.slice(at + 1)
-        return { kind: 'opened', held, opening, ahead, splitter, rest: response.body }
+      const found = openingOf(frame, reading, opening, over)
+      over ||= found === 'over'
+      if (found === 'nothing' || found === 'over') continue
+      if (typeof found === 'object') {
+        await readOut(reader)
+        return found
       }
-      await readOut(reader)
-      return found
+      reader.releaseLock()
+      if (found === 'content') reading.onContent()
+      return {
+        kind: 'opened',
+        held,
+        opening,
+        ahead: frames.slice(at + 1),
+        splitter,
+        rest: response.body,
+        empty: found === 'end' && reading.dialect.isBlank !== null,
+      }
     }
   }
   return fault('the stream ended before any content')
 }
 
+/** @param over whether a frame before has said why the answer is over */
 function openingOf(
   frame: string,
   { dialect, naming }: StreamReading,
   opening: Json[],
-): 'content' | 'nothing' | Rejection | Fault {
+  over: boolean,
+): Exclude<Meaning, 'error' | 'aborted'> | Rejection | Fault {
   const data = dataOf(frame)
-  if (data === END) return fault('the stream ended before any content')
+  if (data === END) return over ? 'end' : fault('the stream ended before any content')
   const said = parseObject(data ?? '')
   if (!said) return fault('a frame that is not JSON')
   opening.push(said)
   const meaning = dialect.meaning(said)
   switch (meaning) {
     case 'content':
+    case 'over':
     case 'end': // an answer may be empty
-      return 'content'
     case 'nothing':
-      return 'nothing'
+      return meaning
     case 'error':
       return judgeFrame(said, naming)
     case 'aborted':
@@ -155,6 +171,7 @@ export async function collect(
         body: JSON.stringify(presented(body, presentation)),
         contentType: JSON_TYPE,
         tokens: usageOfAnswer(body),
+        empty: dialect.isBlank?.(body) ?? false,
       }
     }
   }
@@ -171,7 +188,8 @@ export async function readWhole(
   const mayBeText = endpoint.dialect === null || endpoint.dialect.assemble === null
   if (mayBeText && OPAQUE.test(contentType)) {
     // Subtitles and plain text of a transcription; embeddings as bytes. There is no name in them.
-    return { kind: 'whole', body: await response.arrayBuffer(), contentType, tokens: null }
+    const body = await response.arrayBuffer()
+    return { kind: 'whole', body, contentType, tokens: null, empty: false }
   }
   const text = await response.text()
   const parsed = parseObject(text)
@@ -181,6 +199,7 @@ export async function readWhole(
     body: editedWhole(text, parsed, presentation),
     contentType: JSON_TYPE,
     tokens: usageOfAnswer(parsed),
+    empty: endpoint.dialect?.isBlank?.(parsed) ?? false,
   }
 }
 

@@ -1,12 +1,16 @@
+import type { Snapshot } from '../../durable-objects/fleet/snapshot.ts'
 import type { SecretOf } from '../../durable-objects/fleet/target.ts'
 import type { Ending, PoolRpc, ServiceClass } from '../../durable-objects/pool/contract.ts'
 import type { Bill, Claim } from '../../durable-objects/tenant/contract.ts'
 import type { Endpoint } from '../ingress/endpoints.ts'
+import type { HeldBodies } from '../ingress/held-bodies.ts'
 import type { Unranked } from '../ingress/work.ts'
 import type { Receipt } from '../receipt.ts'
 import type { Refusal } from '../refusal.ts'
 import type { Route, Routes } from '../routing/resolve.ts'
+import type { Outages } from './outages.ts'
 import type { PoolNews } from './pool-news.ts'
+import type { Standby } from './standby.ts'
 import type { Fetch, UpstreamCall } from './upstream.ts'
 import type { Fault } from './verdict.ts'
 
@@ -42,6 +46,8 @@ export interface Claimant {
   readonly tokens: Endpoint['tokens']
   /** Aborted when the tenant leaves. */
   readonly signal: AbortSignal
+  /** Whether it may wait for a slot. Default true. */
+  readonly mayQueue?: boolean
 }
 
 /** One tenant's request, read, checked and resolved: all that forwarding needs to know. */
@@ -58,6 +64,8 @@ export interface Order extends Omit<Claimant, 'route'> {
    * @throws Refusal when that model does not take it
    */
   readonly prepare: (route: Route) => UpstreamCall
+  /** Size of its body as it came. */
+  readonly bytes: number
   /** Tokens of the prompt, roughly, for when nobody counts them. */
   readonly promptEstimate: number
 }
@@ -67,6 +75,13 @@ export interface ForwardDeps {
   readonly pool: (route: Route) => PoolRpc
   /** What pools have said of themselves in passing. */
   readonly news: PoolNews
+  /** Which pools' objects are out of reach, and who chooses in their place. */
+  readonly outages: Outages
+  readonly standby: Standby
+  /** The fleet as this isolate knows it. */
+  readonly fleet: () => Snapshot | null
+  /** Room for the bodies of copies: theirs alone, so that no request is refused for a copy's sake. */
+  readonly copies: HeldBodies
   readonly fetch: Fetch
   readonly secretOf: SecretOf
   readonly now: () => number

@@ -4,6 +4,7 @@ import type { ErrorDetail } from '../dialects/dialect.ts'
 import { forward, type Answer } from './forward.ts'
 import { KeepAlive } from './keep-alive.ts'
 import type { ForwardDeps, Order } from './order.ts'
+import { shadow } from './shadow.ts'
 
 const ENCODER = new TextEncoder()
 
@@ -16,14 +17,21 @@ const ENCODER = new TextEncoder()
  * @throws Refusal when nobody could answer, and nothing had been said yet
  */
 export async function respond(order: Order, deps: ForwardDeps): Promise<Response> {
-  if (!order.stream) return responseOf(await forward(order, deps), order, deps)
+  if (!order.stream) return responseOf(await answerTo(order, deps), order, deps)
 
   const patience = new Patience(deps)
-  const answering = forward(order, deps, ({ pool }) => patience.begin(pool.earlyCommitMs))
+  const answering = answerTo(order, deps, ({ pool }) => patience.begin(pool.earlyCommitMs))
   const first = await Promise.race([answering, patience.over]).finally(() => patience.end())
   return typeof first === 'number'
     ? commitEarly(first, answering, order, deps)
     : responseOf(first, order, deps)
+}
+
+/** From its first content on, or once it is whole, a copy of the request may go to the model's shadow. */
+async function answerTo(...[order, deps, onGrant]: Parameters<typeof forward>): Promise<Answer> {
+  const answer = await forward(order, deps, onGrant)
+  if (answer.kind !== 'rejection') shadow(order, deps)
+  return answer
 }
 
 /** Counts from the first grant: a place in a queue is no answer to keep alive. */

@@ -1,6 +1,5 @@
 import {
   CONTRACT_VERSION,
-  type Acquired,
   type Granted,
   type NotGranted,
   type Queued,
@@ -8,7 +7,8 @@ import {
   type Work,
 } from '../../durable-objects/pool/contract.ts'
 import type { Claim } from '../../durable-objects/tenant/contract.ts'
-import { reach, Refusal } from '../refusal.ts'
+import { Refusal } from '../refusal.ts'
+import { askForSlot } from './fail-static.ts'
 import { drop } from './keeper.ts'
 import type { Claimant, Failure, ForwardDeps } from './order.ts'
 import { Slot } from './slot.ts'
@@ -112,6 +112,7 @@ function claimOn({ route, receipt, deadline, work, tokens }: Claimant, deps: For
   return {
     request: receipt.requestId,
     model: route.model.name,
+    asked: route.asked,
     promptTokens: tokens === 'none' ? 0 : promptTokens,
     outputTokens: tokens === 'answer' ? longest * answers : 0,
     remainingMs: deadline - deps.now(),
@@ -128,6 +129,7 @@ const known = (
   fleet: route.fleet,
   request: receipt.requestId,
   remainingMs: deadline - now(),
+  arm: { model: route.model.name, arm: route.arm.name },
 })
 
 /** Where no slot is free, the answer of the queue is waited for. */
@@ -137,14 +139,9 @@ async function acquire(
   deps: ForwardDeps,
   avoid: readonly string[],
 ): Promise<Granted | NotGranted> {
-  const { route, reservation } = claimant
+  const { route, reservation, mayQueue = true } = claimant
   const work: Work = { ...claimant.work(route), class: reservation.class }
-  const ask = async (): Promise<Acquired> => {
-    const demand = { ...known(claimant, deps), avoid, work, mayQueue: true }
-    const answer = await reach('scheduler', () => deps.pool(route).acquire(demand))
-    deps.news.note(route.pool.pool, answer)
-    return answer
-  }
+  const ask = () => askForSlot(route, { ...known(claimant, deps), avoid, work, mayQueue }, deps)
   const answer = await ask()
   if (answer.kind !== 'queued') return answer
   const waited = await turnOf(answer, claimant, reserving, deps)

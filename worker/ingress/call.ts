@@ -15,7 +15,7 @@ export interface Call {
   readonly stream: boolean
   /** Size of the body as it came. */
   readonly bytes: number
-  /** OpenAI's end-user id, for what is sticky. */
+  /** Its own word for its end user: `user`, `safety_identifier`, or Anthropic's `metadata.user_id`. */
   readonly user: string | null
 }
 
@@ -66,8 +66,14 @@ export function callOf(body: Json, bytes: number): Call {
     form: null,
     model: optionalString(body, 'model'),
     stream: optionalBoolean(body, 'stream'),
-    user: typeof body['user'] === 'string' ? body['user'] : null,
+    user: userOf(body),
   }
+}
+
+/** The first of the names that APIs have had for it; null where none says anything. */
+function userOf({ user, safety_identifier: safety, metadata }: Json): string | null {
+  const names = [user, safety, isObject(metadata) ? metadata['user_id'] : null]
+  return names.find((name): name is string => typeof name === 'string' && name !== '') ?? null
 }
 
 export const tooLarge = (maxBytes: number): Refusal =>

@@ -56,6 +56,12 @@ const isPicture = (part: Json): boolean =>
 const isSound = (part: Json): boolean =>
   'input_audio' in part || 'audio_url' in part || /audio/.test(String(part['type']))
 
+/** Whether there is a picture among the parts of a request's turns. */
+export const hasPictures = (body: Json): boolean =>
+  TURNS.flatMap((field) => [...partsIn(body[field])]).some(
+    (part) => 'image_url' in part || String(part['type']).includes('image'),
+  )
+
 /** The parts of all turns, those within a tool's result, and what a function of the Responses API gave. */
 function* partsIn(turns: unknown): Generator<Json> {
   for (const turn of listOf(turns)) {

@@ -11,14 +11,20 @@ export const FORM_COPIES = 3
  * bound for all of them together: one upload too many must not take every stream of the isolate along.
  */
 export class HeldBodies {
+  readonly #most: number
   #bytes = 0
+
+  /** @param most bytes at once */
+  constructor(most: number = MOST_BYTES) {
+    this.#most = most
+  }
 
   /**
    * @returns gives the room back; harmless twice
    * @throws Refusal `router_unavailable` when there is no room now. A body that is alone always has.
    */
   hold(bytes: number): () => void {
-    if (this.#bytes > 0 && this.#bytes + bytes > MOST_BYTES) {
+    if (this.#bytes > 0 && this.#bytes + bytes > this.#most) {
       throw new Refusal('router_unavailable', 'Too many large requests at once. Try again.', {
         headers: { 'retry-after': '1' },
       })

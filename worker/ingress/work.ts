@@ -42,6 +42,8 @@ export interface Measured {
   readonly outputTokens: number | null
   /** Hashes of the prompt's blocks. */
   readonly prefix: Uint8Array
+  /** The LoRA adapter that its arm has; null or absent: none. */
+  readonly adapter?: string | null
 }
 
 /**
@@ -50,7 +52,7 @@ export interface Measured {
 export function workOf(
   body: Json,
   { tenant, headers, place }: Asker,
-  { promptTokens, outputTokens, prefix }: Measured,
+  { promptTokens, outputTokens, prefix, adapter = null }: Measured,
 ): Unranked {
   return {
     tenant,
@@ -61,6 +63,7 @@ export function workOf(
     outputTokens,
     answers: Math.min(MOST_ANSWERS, Math.max(1, answersIn(body))),
     prefix,
+    adapter,
   }
 }
 
@@ -72,26 +75,30 @@ export interface WorkSource {
   readonly asker: Asker
 }
 
-/** The work of a request in each pool; its blocks are hashed once for each, however often it is tried there. */
+/**
+ * The work of a request in each pool, by each adapter there; its blocks are hashed once for each, however
+ * often it is tried there.
+ */
 export function workFor(
   body: Json,
   { path, salt, asker }: WorkSource,
-): (route: Pick<Route, 'pool'>) => Unranked {
+): (route: Pick<Route, 'pool' | 'arm'>) => Unranked {
   const known = new Map<string, Unranked>()
   const outputTokens = outputTokensOf(body, path)
-  return ({ pool: { pool, servedAs: model, mediaTokens } }) => {
-    const before = known.get(pool)
+  return ({ pool: { pool, servedAs: model, mediaTokens }, arm: { adapter = null } }) => {
+    const name = `${pool}\u0000${adapter ?? ''}`
+    const before = known.get(name)
     if (before) return before
     const prefix = prefixHashes(body, { path, model, salt, ...(mediaTokens && { mediaTokens }) })
     const promptTokens = promptEstimate(body, mediaTokens)
-    const work = workOf(body, asker, { promptTokens, outputTokens, prefix })
-    known.set(pool, work)
+    const work = workOf(body, asker, { promptTokens, outputTokens, prefix, adapter })
+    known.set(name, work)
     return work
   }
 }
 
 /** What of a conversation stays the same from turn to turn; '' where nothing says. */
-function sessionOf(body: Json, headers: Headers): string {
+export function sessionOf(body: Json, headers: Headers): string {
   const { metadata } = body
   const names = [
     headers.get('x-session-id'),

@@ -1,8 +1,22 @@
-import type { Arm } from '../../durable-objects/fleet/snapshot.ts'
+import type { Arm, Stickiness } from '../../durable-objects/fleet/snapshot.ts'
 
-/** Who must stay on one arm: a tenant's user, or the tenant where a request names none. */
-export const cohortOf = (tenant: string, user: string | null): string =>
-  `${tenant}\u0000${user ?? ''}`
+/** Whose request it is. */
+export interface Member {
+  readonly tenant: string
+  /** Its own word for its end user; null where it says none. */
+  readonly user: string | null
+  /** What stays the same from turn to turn of a conversation; '' where nothing says. */
+  readonly session: string
+}
+
+/** Who must stay on one arm, by what a model is sticky; a whole tenant where a request says no more. */
+export function cohortOf(
+  { tenant, user, session }: Member,
+  sticky: Stickiness = 'tenant+user',
+): string {
+  const within = { 'tenant+user': user ?? '', tenant: '', session }
+  return `${tenant}\u0000${within[sticky]}`
+}
 
 /**
  * The arm that a tenant's user belongs to: weighted rendezvous hashing.

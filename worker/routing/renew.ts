@@ -1,4 +1,5 @@
-import { resolveAll, type Asked, type Route, type Routes } from './resolve.ts'
+import type { Asked } from './asked.ts'
+import { resolveAll, type Route, type Routes } from './resolve.ts'
 import { snapshots, type SnapshotSource } from './snapshots.ts'
 
 /** The routes by the fleet version that a pool has. */

@@ -1,12 +1,20 @@
 import type { Arm, ModelRoute, PoolRoute, Snapshot } from '../../durable-objects/fleet/snapshot.ts'
 import { Refusal } from '../refusal.ts'
-import { armFor } from './cohort.ts'
+import type { Asked } from './asked.ts'
+import { armFor, cohortOf } from './cohort.ts'
+import { meantBy, modelAt } from './names.ts'
+import { looksAtPlan, ruleFor } from './rules.ts'
 
 /** Where one request goes. */
 export interface Route {
   readonly model: ModelRoute
   readonly arm: Arm
+  /** The arm's; of an arm with an adapter, what vLLM is asked for is that. */
   readonly pool: PoolRoute
+  /** Own name of the model that the tenant asked for; a rule, or a fallback, may lead to another one. */
+  readonly asked: string
+  /** The rule that decided, by its place among those of the model asked for; null: none did. */
+  readonly rule: number | null
   /** What answers call the model: the name the tenant asked by. */
   readonly shown: string
   /** Fleet version this was resolved by. */
@@ -16,41 +24,20 @@ export interface Route {
 /** The whole way of a request: where the model it asks for leads, then the models to fall back to. */
 export type Routes = readonly [asked: Route, ...fallbacks: Route[]]
 
-/** What a request says about where it wants to go. */
-export interface Asked {
-  /** The URL's prefix, '' when there is none. */
-  readonly prefix: string
-  /** The body's `model`. */
-  readonly model: string | null
-  /** Who must stay on one arm. */
-  readonly cohort: string
-}
-
 /**
- * Model and arm for a request. A model's path wins over the body's `model`; `qwen@canary` names an
- * arm; without a name the cohort's hash decides.
+ * Model and arm for a request: the URL's path or host says the model, else the body does; an arm that
+ * is named (`qwen@canary`) comes before the model's rules, and those before its arms' shares.
  * @throws Refusal `missing_required_parameter`, `model_not_found`
  */
-export function resolve(snapshot: Snapshot, { prefix, model: asked, cohort }: Asked): Route {
-  const [name, armName] = splitArm(asked)
-  if (prefix === '' && name === null) {
-    throw new Refusal('missing_required_parameter', 'Say which "model" you want.', {
-      param: 'model',
-    })
-  }
-  const named = modelNamed(snapshot, name)
-  const model = prefix === '' ? named : modelAt(snapshot, prefix)
-  if (!model) throw modelNotFound(asked ?? prefix)
-
-  // Under a model's path, the body may say anything, with or without an @: only its own arms mean something.
-  const byName = armName !== null && (prefix === '' || named === model)
-  const arm = byName
-    ? model.arms.find((candidate) => candidate.name === armName)
-    : armFor(cohort, model.arms)
-  const pool = arm && snapshot.pools[arm.pool]
-  if (!arm || !pool) throw modelNotFound(asked ?? model.name)
-  const shown = asked !== null && named === model ? asked : model.name
-  return { model, arm, pool, shown, fleet: snapshot.version }
+export function resolve(snapshot: Snapshot, asked: Asked): Route {
+  const { model, arm: named, shown } = wanted(snapshot, asked)
+  const choice =
+    named === null
+      ? byRules(snapshot, model, asked)
+      : { model, arm: armNamed(model, named), rule: null }
+  const route = routeTo(snapshot, choice, { asked: model.name, shown })
+  if (!route) throw modelNotFound(asked.model ?? model.name)
+  return route
 }
 
 /**
@@ -59,26 +46,112 @@ export function resolve(snapshot: Snapshot, { prefix, model: asked, cohort }: As
  */
 export function resolveAll(snapshot: Snapshot, asked: Asked): Routes {
   const first = resolve(snapshot, asked)
-  const others = first.model.fallback.flatMap((model) => {
-    try {
-      return resolve(snapshot, { prefix: '', model, cohort: asked.cohort })
-    } catch {
-      return [] // a version that no check would let through: the model asked for is there all the same
-    }
+  const others = first.model.fallback.flatMap((name) => {
+    const choice = byShares(snapshot, modelCalled(snapshot, name), asked)
+    // One that leads nowhere no check would let through: the model asked for is there all the same.
+    return routeTo(snapshot, choice, { asked: first.asked, shown: name }) ?? []
   })
   return [first, ...others]
 }
 
-/** The model a tenant's name means: its own, or one it is an alias of. */
-export function modelNamed(snapshot: Snapshot, name: string | null): ModelRoute | undefined {
-  if (name === null) return undefined
-  return Object.hasOwn(snapshot.models, name) ? snapshot.models[name] : byAlias(snapshot, name)
+/**
+ * Whether the tenant's plan may decide where a request goes.
+ * @throws Refusal as {@link resolve}
+ */
+export function asksForPlan(snapshot: Snapshot, asked: Asked): boolean {
+  const { model, arm } = wanted(snapshot, asked)
+  return arm === null && looksAtPlan(model.rules)
 }
 
-/** The model whose path a URL begins with. */
-export function modelAt(snapshot: Snapshot, prefix: string): ModelRoute | undefined {
-  return Object.values(snapshot.models).find(({ path }) => path === prefix)
+interface Wanted {
+  readonly model: ModelRoute
+  /** The arm that is asked for by its name. */
+  readonly arm: string | null
+  readonly shown: string
 }
+
+/** What is asked for, in the words of the request alone. */
+function wanted(snapshot: Snapshot, asked: Asked): Wanted {
+  const here = modelAt(snapshot, asked)
+  const meant = asked.model === null ? undefined : meantBy(snapshot, asked.model)
+  if (!here && asked.prefix === '' && asked.model === null) {
+    throw new Refusal('missing_required_parameter', 'Say which "model" you want.', {
+      param: 'model',
+    })
+  }
+  const model = here ?? (asked.prefix === '' ? meant?.model : undefined)
+  if (!model) throw modelNotFound(asked.model ?? asked.prefix)
+  // Under a model's path or host the body may say anything: only that model's own names mean something.
+  if (meant?.model !== model) return { model, arm: null, shown: model.name }
+  return { model, arm: meant.arm, shown: asked.model ?? model.name }
+}
+
+/** Undefined where a version that no check would let through leads nowhere. */
+interface Choice {
+  readonly model: ModelRoute | undefined
+  readonly arm: Arm | undefined
+  readonly rule: number | null
+}
+
+/** Where the first rule that holds leads; without one, where the model's shares do. */
+function byRules(snapshot: Snapshot, model: ModelRoute, asked: Asked): Choice {
+  const media = snapshot.pools[model.arms[0]?.pool ?? '']?.mediaTokens
+  const rule = ruleFor(model.rules, asked, media)
+  const lead = rule === null ? undefined : model.rules?.[rule]?.lead
+  switch (lead?.kind) {
+    case 'arm':
+      return { model, arm: armNamed(model, lead.arm), rule }
+    case 'arms': {
+      const weightOf = ({ name }: Arm) =>
+        Object.hasOwn(lead.weights, name) ? (lead.weights[name] ?? 0) : 0
+      const arms = model.arms.map((arm) => ({ ...arm, weight: weightOf(arm) }))
+      return { model, arm: armFor(cohortOf(asked, model.sticky), arms), rule }
+    }
+    case 'model':
+      return { ...byShares(snapshot, modelCalled(snapshot, lead.model), asked), rule }
+    case undefined:
+      return byShares(snapshot, model, asked)
+  }
+}
+
+/** By the shares of a model's arms; a conversation under way goes by those it began with, for a while. */
+function byShares(snapshot: Snapshot, model: ModelRoute | undefined, asked: Asked): Choice {
+  if (!model) return { model, arm: undefined, rule: null }
+  const { arms, before, sticky } = model
+  const cohort = cohortOf(asked, sticky)
+  const isKept = before && asked.now < before.until && asked.underWay()
+  const kept = isKept ? armFor(cohort, before.arms) : undefined
+  const arm = kept && isThere(snapshot, model, kept) ? kept : armFor(cohort, arms)
+  return { model, arm, rule: null }
+}
+
+/** An arm that has left its model may go on, as long as its pool is there; an adapter is loaded for those who name it. */
+const isThere = (
+  snapshot: Snapshot,
+  { arms }: ModelRoute,
+  { pool, adapter = null }: Arm,
+): boolean =>
+  Object.hasOwn(snapshot.pools, pool) &&
+  (adapter === null || arms.some((arm) => arm.pool === pool && arm.adapter === adapter))
+
+function routeTo(
+  snapshot: Snapshot,
+  { model, arm, rule }: Choice,
+  named: Pick<Route, 'asked' | 'shown'>,
+): Route | null {
+  const pool = arm && snapshot.pools[arm.pool]
+  if (!model || !arm || !pool) return null
+  const { adapter = null } = arm
+  const served = adapter === null ? pool : { ...pool, servedAs: adapter }
+  return { model, arm, pool: served, rule, ...named, fleet: snapshot.version }
+}
+
+const armNamed = ({ arms }: ModelRoute, name: string): Arm | undefined =>
+  arms.find((arm) => arm.name === name)
+
+/** By its own name, as fleets have it. */
+const modelCalled = ({ models }: Snapshot, name: string): ModelRoute | undefined =>
+  Object.hasOwn(models, name) ? models[name] : undefined
 
 /** The largest bodies that any pool takes, in bytes: what is read before the model is known. */
 export function largestBodies({ pools }: Snapshot): { json: number; multipart: number } {
@@ -95,12 +168,3 @@ export const modelNotFound = (name: string): Refusal =>
     `The model "${name.slice(0, 128)}" does not exist here. GET /v1/models lists those that do.`,
     { param: 'model' },
   )
-
-function byAlias(snapshot: Snapshot, name: string): ModelRoute | undefined {
-  return Object.values(snapshot.models).find(({ aliases }) => aliases.includes(name))
-}
-
-function splitArm(asked: string | null): readonly [name: string | null, arm: string | null] {
-  const at = asked?.lastIndexOf('@') ?? -1
-  return asked === null || at === -1 ? [asked, null] : [asked.slice(0, at), asked.slice(at + 1)]
-}

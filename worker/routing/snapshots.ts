@@ -7,12 +7,13 @@ const FRESH_MS = 1_000
 const USABLE_MS = 10_000
 /** A name that is not found makes an isolate look for news at most this often. */
 const NEWS_MS = 100
-/** How long a request waits for news when it has an older snapshot to go on with. */
+/** How long a request waits for news when it has an older snapshot to go on with, and when it has none. */
 const PATIENCE_MS = 1_000
+const COLD_PATIENCE_MS = 5_000
 
 export interface SnapshotSource {
-  /** The current snapshot; null when `known` is current, or there is none at all. */
-  readonly load: (known: number) => Promise<Snapshot | null>
+  /** The current snapshot; null when `known` and its `revision` are current, or there is none at all. */
+  readonly load: (known: number, revision: number) => Promise<Snapshot | null>
   readonly now: () => number
   readonly sleep: (ms: number) => Promise<void>
   /** Keeps the runtime from ending work that no answer waits for. */
@@ -64,27 +65,25 @@ export class Snapshots {
   /** Loads anew, as when a pool has told of a newer version. */
   async reload(source: SnapshotSource): Promise<Snapshot> {
     const refreshed = this.#refresh(source)
-    if (this.#held) {
-      source.defer(refreshed)
-      await Promise.race([refreshed, source.sleep(PATIENCE_MS)])
-    } else {
-      await refreshed
+    source.defer(refreshed.catch(() => undefined))
+    const patienceMs = this.#held ? PATIENCE_MS : COLD_PATIENCE_MS
+    const silent = await Promise.race([refreshed, source.sleep(patienceMs).then(() => true)])
+    if (silent) {
+      this.#checkedAt = source.now() // whoever comes next need not wait as well
+      if (!this.#held) throw outOfReach(`no answer in ${patienceMs} ms`)
     }
     return this.#orRefuse()
   }
 
   async #refresh({ load, now }: SnapshotSource): Promise<void> {
     try {
-      const snapshot = await load(this.#held?.version ?? 0)
-      if (snapshot && snapshot.version > (this.#held?.version ?? 0)) this.#held = snapshot
+      const { version = 0, revision = 0 } = this.#held ?? {}
+      const snapshot = await load(version, revision)
+      if (snapshot && isNewer(snapshot, this.#held)) this.#held = snapshot
       this.#checkedAt = now()
     } catch (cause) {
       this.#checkedAt = now() // out of reach: not asked again at every request
-      if (!this.#held) {
-        throw new Refusal('router_unavailable', "The router's fleet service is out of reach.", {
-          cause,
-        })
-      }
+      if (!this.#held) throw outOfReach(cause)
     }
   }
 
@@ -92,6 +91,17 @@ export class Snapshots {
     if (this.#held) return this.#held
     throw new Refusal('router_unavailable', 'No fleet has been applied to this router yet.')
   }
+}
+
+const outOfReach = (cause: unknown): Refusal =>
+  new Refusal('router_unavailable', "The router's fleet service is out of reach.", { cause })
+
+/** Of two answers that have overtaken each other, the older one is dropped. */
+function isNewer(snapshot: Snapshot, held: Snapshot | null): boolean {
+  if (held === null || snapshot.version !== held.version) {
+    return snapshot.version > (held?.version ?? 0)
+  }
+  return (snapshot.revision ?? 0) > (held.revision ?? 0)
 }
 
 /** This isolate's copy. */

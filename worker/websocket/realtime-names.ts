@@ -6,8 +6,8 @@ export interface Names {
   readonly servedAs: string
   /** What this tenant calls it. */
   readonly shown: string
-  /** Every name that means this model here; null where the URL's path says the model, whatever a frame says. */
-  readonly accepted: ReadonlySet<string> | null
+  /** Whether a name means this model here; null where the URL says the model, whatever a frame says. */
+  readonly accepts: ((name: string) => boolean) | null
 }
 
 /** What becomes of a client's frame: it goes upstream, or is answered at once. */
@@ -22,12 +22,12 @@ export const errorEvent = (code: string, message: string): string =>
  * it is. What is not JSON to us is not passed: vLLM's parser takes more than ours, and a name could
  * hide in it.
  */
-export function fromClient(text: string, { servedAs, shown, accepted }: Names): Passed {
+export function fromClient(text: string, { servedAs, shown, accepts }: Names): Passed {
   const event = parseObject(text)
   if (!event) return { answer: errorEvent('invalid_json', 'A frame must be a JSON object.') }
   if (event['type'] !== 'session.update') return { upstream: text }
   const asked = modelOf(event)
-  if (asked !== null && accepted && !accepted.has(asked)) {
+  if (asked !== null && accepts && !accepts(asked)) {
     const message = `This socket speaks to ${shown}. Open another one for another model.`
     return { answer: errorEvent('model_not_found', message) }
   }

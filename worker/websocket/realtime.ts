@@ -1,7 +1,9 @@
+import type { Snapshot } from '../../durable-objects/fleet/snapshot.ts'
 import { entrance, identify, type Ctx } from '../entrance.ts'
 import { forwardDeps, reservationFor } from '../forward-deps.ts'
 import { lend, settleUse, undo, type Lent } from '../lend.ts'
 import { Refusal, type RefusalCode } from '../refusal.ts'
+import { modelAt, modelNamed, type Place } from '../routing/names.ts'
 import { after } from '../timers.ts'
 import { bridge } from './bridge.ts'
 import { dial, type Dialled } from './dial.ts'
@@ -24,13 +26,13 @@ const FRAME_BYTES = 1024 * 1024
  * @throws Refusal before the upgrade
  */
 export async function realtimeSocket(c: Ctx): Promise<Response> {
-  const { prefix } = await greet(c)
+  const { snapshot, place } = await greet(c)
   const { raw } = c.req
   const asked = c.req.query('model') ?? null
-  if (asked !== null || prefix !== '') {
+  if (asked !== null || modelAt(snapshot, place)) {
     const dialled = await connect(c, asked, raw.signal)
     const { wire, response } = upgrade(raw.headers)
-    stand(wire, dialled, { asked, prefix })
+    stand(wire, dialled, asked)
     return response
   }
   const { wire, response } = upgrade(raw.headers)
@@ -52,7 +54,7 @@ async function connectLater(c: Ctx, wire: Wire): Promise<void> {
   if (!named) return
   try {
     const dialled = await connect(c, named.model, leave.signal)
-    stand(wire, dialled, { asked: named.model, prefix: '' }, named)
+    stand(wire, dialled, named.model, named)
   } catch (error) {
     const refusal = Refusal.from(error)
     if (refusal.cause !== undefined && !leave.signal.aborted) {
@@ -70,20 +72,23 @@ function codeOf(status: number): number {
 }
 
 interface Session extends Dialled<Lent> {
+  /** The fleet as it was when the socket came, and what its URL says. */
+  readonly snapshot: Snapshot
+  readonly place: Place
   readonly deadline: number
 }
 
 async function connect(c: Ctx, model: string | null, signal: AbortSignal): Promise<Session> {
   const startedAt = Date.now()
   const receipt = c.get('receipt')
-  const { snapshot, prefix } = await entrance(c)
+  const { snapshot, place } = await entrance(c)
   const identity = await identify(c, snapshot)
   const reservation = reservationFor(c, { snapshot, identity, receipt }, forwardDeps(c))
   let tries = 0
   const deps = {
     lend: (avoid: readonly string[]) => {
       receipt.attempts = ++tries
-      return lend(c, { model, receipt, snapshot, prefix, identity, reservation, avoid })
+      return lend(c, { model, receipt, snapshot, place, identity, reservation, avoid })
     },
     fetch: (url: string, init: RequestInit) => fetch(url, init),
     after,
@@ -97,7 +102,12 @@ async function connect(c: Ctx, model: string | null, signal: AbortSignal): Promi
     else undo(reservation)
     throw error
   })
-  return { ...dialled, deadline: startedAt + dialled.line.route.pool.timeouts.totalMs }
+  return {
+    ...dialled,
+    snapshot,
+    place,
+    deadline: startedAt + dialled.line.route.pool.timeouts.totalMs,
+  }
 }
 
 /** What an instance, and not the want of one, may be answered with. */
@@ -105,16 +115,16 @@ const TRIED: ReadonlySet<RefusalCode> = new Set(['upstream_failed', 'upstream_ti
 
 function stand(
   client: Wire,
-  { line: { route, slot, reservation, settle }, socket, deadline }: Session,
-  { asked, prefix }: { readonly asked: string | null; readonly prefix: string },
+  { line: { route, slot, reservation, settle }, socket, snapshot, place, deadline }: Session,
+  asked: string | null,
   named: Named | null = null,
 ): void {
-  const { model, pool, shown } = route
-  const own = [model.name, ...model.aliases, ...(asked === null ? [] : [asked])]
+  const { pool, shown } = route
+  const isOwn = (name: string) => name === asked || modelNamed(snapshot, name)?.name === route.asked
   bridge({
     client,
     upstream: wireOf(socket),
-    names: { servedAs: pool.servedAs, shown, accepted: prefix === '' ? new Set(own) : null },
+    names: { servedAs: pool.servedAs, shown, accepts: modelAt(snapshot, place) ? null : isOwn },
     limits: { frameBytes: FRAME_BYTES, unansweredBytes: pool.limits.audioBytes },
     timeouts: pool.timeouts,
     deadline,

@@ -1,0 +1,66 @@
+import type { ArmName } from '../pool/contract.ts'
+import { post, retryInMs, type PostDeps } from '../webhooks/post.ts'
+import type { Webhook } from './snapshot.ts'
+
+/** What webhooks are told of an arm that its guard has turned off. */
+export interface GuardNotice extends ArmName {
+  readonly event: 'guard'
+  readonly why: string
+  /** Unix milliseconds. */
+  readonly at: number
+  /** The fleet version. */
+  readonly fleet: number
+}
+
+type Row = { id: number; url_secret: string; body: string; attempts: number }
+
+/**
+ * Notices on their way, in SQLite, until they are taken or given up: each is told once or, should the object be
+ * reset between an answer and the note of it, more than once.
+ */
+export class Notices {
+  readonly #sql: SqlStorage
+
+  /** Makes the table. */
+  constructor(sql: SqlStorage) {
+    this.#sql = sql
+    sql.exec(`CREATE TABLE IF NOT EXISTS guard_notices (
+      id INTEGER PRIMARY KEY AUTOINCREMENT, url_secret TEXT NOT NULL, body TEXT NOT NULL,
+      attempts INTEGER NOT NULL, due INTEGER NOT NULL)`)
+  }
+
+  /** For each webhook that wants to hear of guards. */
+  put(notice: GuardNotice, webhooks: readonly Webhook[]): void {
+    const sql = 'INSERT INTO guard_notices (url_secret, body, attempts, due) VALUES (?, ?, 0, ?)'
+    for (const { urlSecret, events } of webhooks) {
+      if (events.includes('guard')) {
+        this.#sql.exec(sql, urlSecret, JSON.stringify(notice), notice.at)
+      }
+    }
+  }
+
+  /** When the next one is to be tried, Unix milliseconds; null when none is on its way. */
+  get due(): number | null {
+    const sql = 'SELECT MIN(due) AS due FROM guard_notices'
+    return this.#sql.exec<{ due: number | null }>(sql).one().due
+  }
+
+  /** Tries those that are due, all at once. Never rejects. @param now Unix milliseconds */
+  async deliver(now: () => number, deps: PostDeps): Promise<void> {
+    const sql = 'SELECT id, url_secret, body, attempts FROM guard_notices WHERE due <= ?'
+    const due = this.#sql.exec<Row>(sql, now()).toArray()
+    await Promise.all(due.map((row) => this.#try(row, now, deps)))
+  }
+
+  async #try({ id, url_secret, body, ...row }: Row, now: () => number, deps: PostDeps) {
+    const fault = await post(url_secret, body, deps)
+    const attempts = row.attempts + 1
+    const wait = fault === null ? null : retryInMs(attempts)
+    if (fault !== null) console.warn(`webhook ${url_secret}, attempt ${attempts}: ${fault}`)
+    if (wait === null) this.#sql.exec('DELETE FROM guard_notices WHERE id = ?', id)
+    else {
+      const sql = 'UPDATE guard_notices SET attempts = ?, due = ? WHERE id = ?'
+      this.#sql.exec(sql, attempts, now() + wait, id)
+    }
+  }
+}

@@ -1,0 +1,236 @@
+import type { ArmName } from '../pool/contract.ts'
+import type { ArmChange, RolledOut, Rollout, RolloutOrder } from './contract.ts'
+import { armsIn, fingerprintOf, holding, routeIn } from './holding.ts'
+import { guarded, inWords, obey, tick, type HeldRollout, type Obeyed } from './rollout.ts'
+import type { RolloutStore } from './rollout-store.ts'
+import type { ModelRoute, Snapshot } from './snapshot.ts'
+
+/** How long conversations keep their arm where the version does not say, in milliseconds. */
+const KEEP_ARM_MS = 10 * 60 * 1000
+
+export interface RolloutsDeps {
+  readonly store: RolloutStore
+  /** All of it or nothing. */
+  readonly atomically: <T>(work: () => T) => T
+  /** Unix milliseconds. */
+  readonly now: () => number
+}
+
+/**
+ * The shares of all models' arms: what the current version's file says, and what rollouts and guards have
+ * put on top of it. Nothing is kept in memory but what is handed out, so that a change that fails half
+ * way has not happened.
+ */
+export class Rollouts {
+  readonly #deps: RolloutsDeps
+  /** The version as it is stored. */
+  #version: Snapshot | null = null
+  #handedOut: Snapshot | null = null
+
+  constructor(deps: RolloutsDeps) {
+    this.#deps = deps
+  }
+
+  /**
+   * Goes on with a version that is stored already. One that the release before has made under way has
+   * ended no rollouts yet, and has raised no revision.
+   */
+  goOn(version: Snapshot | null): void {
+    this.#version = version
+    this.#handedOut = null
+    const isStale = this.#rows().some(({ arms, rollout }) => arms !== this.#armsOf(rollout.model))
+    if (version && (isStale || this.#deps.store.revision === 0)) {
+      this.#deps.atomically(() => this.take(version, version))
+    }
+  }
+
+  /** The version, as it holds now. */
+  get snapshot(): Snapshot | null {
+    const version = this.#version
+    if (version) this.#handedOut ??= this.#effective(version)
+    return this.#handedOut
+  }
+
+  /**
+   * Takes a version. Call within a transaction, then {@link goOn} once it is done: rollouts of models whose
+   * arms are others now end, and conversations keep the arms that they had.
+   * @param before the one that it follows
+   * @returns rollouts that it ends
+   */
+  take(before: Snapshot | null, version: Snapshot): readonly ArmName[] {
+    const { store, now } = this.#deps
+    const was = before && this.#effective(before)
+    const ended = this.#rows().filter(
+      ({ arms, rollout }) => arms !== armsIn(version, rollout.model),
+    )
+    for (const { rollout } of ended) {
+      store.drop(rollout)
+      this.#note(rollout, 'version', null, null, `version ${version.version} changes its arms`)
+    }
+    const is = this.#effective(version)
+    for (const model of Object.keys({ ...was?.models, ...version.models })) {
+      this.#keepArms(model, was, is)
+    }
+    store.revision = Math.max(store.revision + 1, now())
+    return ended.map(({ rollout: { model, arm } }) => ({ model, arm }))
+  }
+
+  /** An operator's order. */
+  order(order: RolloutOrder): RolledOut {
+    const route = this.#route(order.model)
+    if (!route) return { kind: 'no-model' }
+    const [first] = route.arms
+    if (!route.arms.some(({ name }) => name === order.arm)) {
+      return { kind: 'no-arm', arms: route.arms.map(({ name }) => name) }
+    }
+    if (order.arm === first?.name) {
+      const why = `${order.arm} is the first arm, which the others are measured against: give another one a share`
+      return { kind: 'refused', why }
+    }
+    const obeyed = obey(order, this.standing(order), this.#deps.now())
+    return this.#carryOut(order, obeyed)
+  }
+
+  /**
+   * Turns an arm off, at once and for everybody.
+   * @param also is done with it, or neither is
+   */
+  turnOff(name: ArmName, why: string, also: () => void): void {
+    const rollout = guarded(name, this.standing(name).held, why, this.#deps.now())
+    this.#change(rollout.model, { isSudden: true }, () => {
+      this.#put(rollout, 'guard')
+      also()
+    })
+  }
+
+  /** Goes the steps that are due. */
+  tick(): void {
+    const now = this.#deps.now()
+    for (const { rollout } of this.#rows()) {
+      const next = tick(rollout, now)
+      if (next) {
+        this.#change(next.model, { isSudden: false }, () => this.#put(next, 'step'))
+      }
+    }
+  }
+
+  /** When the next step is due, Unix milliseconds; null: none is. */
+  get due(): number | null {
+    const times = this.#rows().flatMap(({ rollout: { nextAt } }) => nextAt ?? [])
+    return times.length === 0 ? null : Math.min(...times)
+  }
+
+  /** An arm's rollout, and those of the model's other arms. */
+  standing({ model, arm }: ArmName): {
+    readonly held: HeldRollout | null
+    readonly others: readonly HeldRollout[]
+  } {
+    const all = this.of(model)
+    return {
+      held: all.find((rollout) => rollout.arm === arm) ?? null,
+      others: all.filter((rollout) => rollout.arm !== arm),
+    }
+  }
+
+  /** A model's rollouts. */
+  of(model: string): readonly HeldRollout[] {
+    return this.#rows().flatMap(({ rollout }) => (rollout.model === model ? [rollout] : []))
+  }
+
+  /** What has changed in a model's shares, newest first. */
+  changes(model: string): readonly ArmChange[] {
+    return this.#deps.store.changes(model)
+  }
+
+  #carryOut(order: RolloutOrder, obeyed: Obeyed): RolledOut {
+    switch (obeyed.kind) {
+      case 'refused':
+        return obeyed
+      case 'same':
+        return { kind: 'taken', rollout: shown(obeyed.rollout) }
+      case 'ended':
+        this.#change(order.model, { isSudden: false }, () => {
+          this.#deps.store.drop(order)
+          this.#note(order, order.order, null, order.by, order.message)
+        })
+        return { kind: 'taken', rollout: null }
+      case 'held': {
+        const isSudden = order.order === 'abort'
+        this.#change(order.model, { isSudden }, () => this.#put(obeyed.rollout, order.order))
+        return { kind: 'taken', rollout: shown(obeyed.rollout) }
+      }
+    }
+  }
+
+  /** Changes a model's shares as one. @param isSudden conversations leave their arm at once as well */
+  #change(model: string, { isSudden }: { readonly isSudden: boolean }, work: () => void): void {
+    const { store, atomically, now } = this.#deps
+    const version = this.#version
+    if (!version) return
+    atomically(() => {
+      const was = this.#effective(version)
+      work()
+      if (isSudden) store.setBefore(model, null)
+      else this.#keepArms(model, was, this.#effective(version))
+      // By the clock where that is ahead: so it never goes back, even where the storage was lost.
+      store.revision = Math.max(store.revision + 1, now())
+    })
+    this.#handedOut = null
+  }
+
+  /** Where a model's arms are not what they were, conversations under way keep the old ones for a while. */
+  #keepArms(name: string, was: Snapshot | null, is: Snapshot): void {
+    const [old, model] = [routeIn(was, name), routeIn(is, name)]
+    const { keepArmMs = KEEP_ARM_MS } = model ?? {}
+    if (!model) this.#deps.store.setBefore(name, null)
+    else if (old && fingerprintOf(old) !== fingerprintOf(model)) {
+      const until = this.#deps.now() + keepArmMs
+      this.#deps.store.setBefore(name, keepArmMs > 0 ? { arms: old.arms, until } : null)
+    }
+  }
+
+  #put(rollout: HeldRollout, event: ArmChange['event']): void {
+    this.#deps.store.put({ rollout, arms: this.#armsOf(rollout.model) })
+    const by = event === 'step' ? null : rollout.by
+    const why = event === 'step' ? inWords(rollout) : rollout.why
+    this.#note(rollout, event, rollout.share, by, why)
+  }
+
+  #note(
+    { model, arm }: ArmName,
+    event: ArmChange['event'],
+    share: number | null,
+    by: string | null,
+    why: string | null,
+  ): void {
+    this.#deps.store.note({ at: this.#deps.now(), model, arm, event, share, by, why })
+  }
+
+  #rows() {
+    return this.#deps.store.all()
+  }
+
+  #route(model: string): ModelRoute | null {
+    return routeIn(this.#version, model)
+  }
+
+  #armsOf(model: string): string {
+    return armsIn(this.#version, model)
+  }
+
+  #effective(version: Snapshot): Snapshot {
+    const { store, now } = this.#deps
+    return holding(version, {
+      rollouts: this.#rows(),
+      before: store.before(),
+      revision: store.revision,
+      now: now(),
+    })
+  }
+}
+
+/** As operators see it. */
+export const shown = (held: HeldRollout): Rollout => {
+  const { step: _, ...rollout } = held
+  return rollout
+}

@@ -1,0 +1,120 @@
+import type { ArmName } from '../pool/contract.ts'
+import type { PostDeps } from '../webhooks/post.ts'
+import type { ArmsReport, ModelStatus, RolledOut, RolloutOrder } from './contract.ts'
+import { GuardWatch, type Finding } from './guard-watch.ts'
+import { routeIn } from './holding.ts'
+import { modelStatuses } from './model-status.ts'
+import { Notices } from './notices.ts'
+import { isOff } from './overlay.ts'
+import { RolloutStore } from './rollout-store.ts'
+import { Rollouts } from './rollouts.ts'
+import type { Snapshot } from './snapshot.ts'
+
+export interface SharesDeps {
+  readonly storage: DurableObjectStorage
+  /** Unix milliseconds. */
+  readonly now: () => number
+  readonly post: PostDeps
+}
+
+/**
+ * What the fleet object does about arms' shares: rollouts by the clock, guards by the pools' reports, and
+ * who is told of it.
+ */
+export class Shares {
+  readonly #deps: SharesDeps
+  readonly #rollouts: Rollouts
+  readonly #watch: GuardWatch
+  readonly #notices: Notices
+  #version: Snapshot | null = null
+
+  constructor(deps: SharesDeps) {
+    const { storage, now } = deps
+    this.#deps = deps
+    const store = new RolloutStore(storage.sql)
+    this.#rollouts = new Rollouts({
+      store,
+      atomically: (work) => storage.transactionSync(work),
+      now,
+    })
+    this.#watch = new GuardWatch(now)
+    this.#notices = new Notices(storage.sql)
+  }
+
+  /** The current version, as it holds now; null when there is none. */
+  get snapshot(): Snapshot | null {
+    return this.#rollouts.snapshot
+  }
+
+  /** As {@link Rollouts.take}. */
+  take(before: Snapshot | null, version: Snapshot): readonly ArmName[] {
+    return this.#rollouts.take(before, version)
+  }
+
+  /** As {@link Rollouts.goOn}. */
+  goOn(version: Snapshot | null): void {
+    const before = this.#version
+    this.#version = version
+    this.#rollouts.goOn(version)
+    this.#watch.follow(
+      (name) => routeIn(before, name),
+      (name) => routeIn(version, name),
+    )
+  }
+
+  async order(order: RolloutOrder): Promise<RolledOut> {
+    const done = this.#rollouts.order(order)
+    if (done.kind === 'taken') {
+      if (order.order === 'start' || order.order === 'resume') this.#watch.restart(order)
+      await this.setAlarm()
+    }
+    return done
+  }
+
+  /** A pool's figures. Arms that do too badly by them are turned off. */
+  async report(report: ArmsReport): Promise<void> {
+    this.#watch.take(report, (name) => routeIn(this.#version, name))
+    const models = new Set(report.arms.map(({ model }) => model))
+    const found = [...models].flatMap((model) => this.#findings(model))
+    for (const finding of found) this.#turnOff(finding)
+    if (found.length > 0) await this.setAlarm()
+  }
+
+  statuses(): readonly ModelStatus[] {
+    return this.#version ? modelStatuses(this.#version, this.#rollouts, this.#watch) : []
+  }
+
+  async alarm(): Promise<void> {
+    const { now, post } = this.#deps
+    this.#rollouts.tick()
+    await this.#notices.deliver(now, post)
+    await this.setAlarm()
+  }
+
+  /** For what is due next. */
+  async setAlarm(): Promise<void> {
+    const { storage, now } = this.#deps
+    const next = Math.min(this.#rollouts.due ?? Infinity, this.#notices.due ?? Infinity)
+    if (next < Infinity) await storage.setAlarm(Math.max(next, now()))
+    else await storage.deleteAlarm()
+  }
+
+  #findings(name: string): readonly Finding[] {
+    const model = routeIn(this.snapshot, name)
+    if (!model) return []
+    const off = new Set(
+      this.#rollouts
+        .of(name)
+        .filter(isOff)
+        .map(({ arm }) => arm),
+    )
+    return this.#watch.findings(model, (arm) => off.has(arm))
+  }
+
+  #turnOff({ name, why }: Finding): void {
+    const { version: fleet = 0, terms } = this.#version ?? {}
+    const notice = { event: 'guard', ...name, why, at: this.#deps.now(), fleet } as const
+    this.#rollouts.turnOff(name, why, () => this.#notices.put(notice, terms?.webhooks ?? []))
+    console.warn(`guard: ${name.model}: ${name.arm} is turned off: ${why}`)
+  }
+}

@@ -1,0 +1,202 @@
+import type { ArmFigures, Histogram } from '../fleet/contract.ts'
+import type { ArmName, ArmOutcome, ArmCounts, Settlement } from './contract.ts'
+import { isCount } from './counts.ts'
+
+/** Names come over the wire, so there are no more than so many; the one that is longest unused makes room. */
+const MOST_ARMS = 64
+
+/** Each bucket of a histogram is this much wider than the one before: a quantile is known to within 5 %. */
+const LOG_GROWTH = Math.log(1.1)
+
+type Counts = Record<ArmOutcome, number>
+type Buckets = Record<number, number>
+
+const NONE: Readonly<Counts> = { done: 0, failed: 0, truncated: 0, empty: 0, lost: 0 }
+
+/** What a settlement says of the arm; null: nothing. */
+function outcomeOf({ ending, blameless, empty }: Settlement): ArmOutcome | null {
+  if (blameless) return null
+  switch (ending) {
+    case 'done':
+      return empty ? 'empty' : 'done'
+    case 'upstream-failed':
+    case 'timed-out':
+      return 'failed'
+    case 'truncated':
+    case 'lost':
+      return ending
+    case 'client-left':
+    case 'refused':
+      return null
+  }
+}
+
+/** Mean milliseconds between two tokens of an answer; null where nobody knows. */
+function interTokenMs(settlement: Settlement): number | null {
+  const { ttftMs, durationMs, completionTokens: tokens, counted } = settlement
+  if (!isCount(ttftMs) || !isCount(durationMs) || !isCount(tokens)) return null
+  if (tokens < 2 || durationMs < ttftMs || counted === 'estimate') return null
+  return (durationMs - ttftMs) / (tokens - 1)
+}
+
+function count(buckets: Buckets, ms: number | null): void {
+  if (!isCount(ms)) return
+  const bucket = ms < 1 ? 0 : Math.floor(Math.log(ms) / LOG_GROWTH)
+  buckets[bucket] = (buckets[bucket] ?? 0) + 1
+}
+
+function addTo(buckets: Buckets, more: Histogram): void {
+  for (const [bucket, counted] of Object.entries(more))
+    buckets[Number(bucket)] = (buckets[Number(bucket)] ?? 0) + counted
+}
+
+/** What has ended since the last report. */
+class News {
+  readonly counts: Counts = { ...NONE }
+  readonly ttft: Buckets = {}
+  readonly interToken: Buckets = {}
+
+  add(outcome: ArmOutcome, settlement: Settlement): void {
+    this.counts[outcome]++
+    if (outcome === 'lost') return
+    count(this.ttft, settlement.ttftMs)
+    count(this.interToken, interTokenMs(settlement))
+  }
+
+  figures({ model, arm }: ArmName): ArmFigures {
+    const { done, failed, truncated, empty, lost } = this.counts
+    const requests = done + failed + truncated + empty
+    const { ttft, interToken } = this
+    return { model, arm, requests, failed, truncated, empty, lost, ttft, interToken }
+  }
+
+  putBack({ requests, failed, truncated, empty, lost, ttft, interToken }: ArmFigures): void {
+    const { counts } = this
+    counts.done += requests - failed - truncated - empty
+    counts.failed += failed
+    counts.truncated += truncated
+    counts.empty += empty
+    counts.lost += lost
+    addTo(this.ttft, ttft)
+    addTo(this.interToken, interToken)
+  }
+}
+
+/** How requests of one arm went: in all, and since the last report. A lease keeps its own. */
+export class ArmCounter {
+  readonly name: ArmName
+  readonly totals: Counts = { ...NONE }
+  /** Null while there is none. */
+  news: News | null = null
+  /** Number of the request that came last. */
+  usedAt = 0
+
+  constructor({ model, arm }: ArmName) {
+    this.name = { model, arm }
+  }
+}
+
+/**
+ * How requests of each arm went, for models whose arms are compared. For all others there is nothing to
+ * count by, and a request costs no more than asking.
+ */
+export class ArmCounters {
+  /** Called when there is something to report, after there was nothing. */
+  onNews: () => void = () => undefined
+  /** By model, then by arm; a model that is not compared is not in it. */
+  readonly #models = new Map<string, Map<string, ArmCounter>>()
+  #requests = 0
+  #hasNews = false
+
+  /** @param compared names of models; what was counted of others is forgotten */
+  configure(compared: readonly string[] = []): void {
+    for (const model of this.#models.keys())
+      if (!compared.includes(model)) this.#models.delete(model)
+    for (const model of compared) if (!this.#models.has(model)) this.#models.set(model, new Map())
+  }
+
+  /** What a request is to be counted by; null where nobody compares. */
+  counterOf(name: ArmName | undefined): ArmCounter | null {
+    if (name === undefined || this.#models.size === 0) return null
+    const arms = this.#models.get(name.model)
+    if (arms === undefined) return null
+    let counter = arms.get(name.arm)
+    if (counter === undefined) {
+      this.#makeRoom()
+      counter = new ArmCounter(name)
+      arms.set(name.arm, counter)
+    }
+    counter.usedAt = ++this.#requests
+    return counter
+  }
+
+  settle(counter: ArmCounter, settlement: Settlement): void {
+    const outcome = outcomeOf(settlement)
+    if (outcome === null) return
+    counter.totals[outcome]++
+    counter.news ??= new News()
+    counter.news.add(outcome, settlement)
+    this.#tellOfNews()
+  }
+
+  get hasNews(): boolean {
+    return this.#hasNews
+  }
+
+  /** What has ended since it was taken last. */
+  take(): ArmFigures[] {
+    const taken: ArmFigures[] = []
+    for (const counter of this.#all()) {
+      if (counter.news === null) continue
+      taken.push(counter.news.figures(counter.name))
+      counter.news = null
+    }
+    this.#hasNews = false
+    return taken
+  }
+
+  /** What was taken and nobody would have: it goes with the next. */
+  putBack(figures: readonly ArmFigures[]): void {
+    for (const of of figures) {
+      const counter = this.#models.get(of.model)?.get(of.arm)
+      if (counter === undefined) continue
+      counter.news ??= new News()
+      counter.news.putBack(of)
+      this.#hasNews = true
+    }
+  }
+
+  get counts(): ArmCounts[] {
+    return Array.from(this.#all(), ({ name, totals }) => ({ ...name, ...totals }))
+  }
+
+  /** Goes on from what an earlier life has counted. What is not compared any more goes with {@link configure}. */
+  restore(known: readonly ArmCounts[]): void {
+    this.configure([...this.#models.keys(), ...known.map(({ model }) => model)])
+    for (const { model, arm, ...totals } of known) {
+      const counter = this.counterOf({ model, arm })
+      if (counter === null) continue
+      for (const outcome of Object.keys(NONE) as ArmOutcome[])
+        counter.totals[outcome] += totals[outcome] ?? 0 // of a release that knew fewer
+    }
+  }
+
+  *#all(): Generator<ArmCounter> {
+    for (const arms of this.#models.values()) yield* arms.values()
+  }
+
+  #tellOfNews(): void {
+    if (this.#hasNews) return
+    this.#hasNews = true
+    this.onNews()
+  }
+
+  #makeRoom(): void {
+    const all = [...this.#all()]
+    if (all.length < MOST_ARMS) return
+    const { name } = all.reduce((least, counter) =>
+      counter.usedAt < least.usedAt ? counter : least,
+    )
+    this.#models.get(name.model)?.delete(name.arm)
+  }
+}

@@ -1,0 +1,116 @@
+/** `penstock smoke`: what a deployed router must do, tried from outside, as a tenant's program would. */
+import process from 'node:process'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Command } from 'commander'
+import { isPrivateHost } from '../../durable-objects/fleet/address.ts'
+import type { PoolStatus } from '../../durable-objects/pool/contract.ts'
+import { callAdmin } from './admin-api.ts'
+import { grouped } from './display.ts'
+import { EXIT, Failure } from './failure.ts'
+import { networked, type Networked } from './fleet.ts'
+import { paint, print, printJson } from './output.ts'
+import { withProgress } from './progress.ts'
+import { runChecks, type Report } from './smoke-checks.ts'
+import { sender } from './smoke-client.ts'
+import type { Verdict } from './smoke-judge.ts'
+import type { Check } from './smoke-run.ts'
+
+interface Options extends Networked {
+  readonly key?: string
+  readonly model?: string
+  readonly quick?: boolean
+}
+
+async function smoke(options: Options): Promise<void> {
+  const { json = false, quick = false, model = null } = options
+  const url = urlOf(options)
+  const key = options.key ?? process.env['PENSTOCK_KEY']
+  if (!key) throw new Failure(EXIT.invalid, 'which key? give --key or set PENSTOCK_KEY')
+  const now = () => performance.now()
+  let doing = ''
+  const listener = {
+    begins: (name: string) => void (doing = name),
+    ends: (check: Check) => {
+      if (json) return
+      if (process.stderr.isTTY) process.stderr.write('\r\u001B[K') // the line of what is being done
+      print(lineOf(check))
+    },
+  }
+  const plan = {
+    send: sender(url, now),
+    key,
+    model,
+    quick,
+    now,
+    random: Math.random,
+    sleep: (ms: number, signal?: AbortSignal) =>
+      delay(ms, undefined, signal && { signal }).catch(() => undefined),
+    inFlight: process.env['PENSTOCK_ADMIN_TOKEN'] ? () => inFlightAt(url) : null,
+  }
+  const running = runChecks(plan, listener).catch((cause: unknown) => {
+    const { code, message } = cause as NodeJS.ErrnoException
+    throw new Failure(EXIT.unreachable, `cannot reach ${new URL(url).origin}: ${code ?? message}`)
+  })
+  const report = await withProgress((seconds) => `${doing} … ${seconds} s`, running)
+  if (json)
+    printJson({ url, model: report.model, checks: report.checks.map(flat), tokens: report.tokens })
+  else print(summary(report))
+  if (report.checks.some(({ verdict }) => verdict.result === 'failed')) {
+    process.exitCode = EXIT.invalid
+  }
+}
+
+/** @throws Failure where it is missing, or the key would go out unencrypted */
+function urlOf({ url = process.env['PENSTOCK_URL'] }: Options): string {
+  if (!url) throw new Failure(EXIT.invalid, 'which router? give --url or set PENSTOCK_URL')
+  if (!/^https?:\/\//.test(url) || !URL.canParse(url)) {
+    throw new Failure(EXIT.invalid, 'the URL must be whole, e.g. https://llm.example.com')
+  }
+  const { protocol, hostname, host } = new URL(url)
+  if (protocol === 'http:' && !isPrivateHost(hostname)) {
+    throw new Failure(EXIT.invalid, `the key must not travel unencrypted: use https://${host}`)
+  }
+  return url
+}
+
+async function inFlightAt(url: string): Promise<number> {
+  const { pools } = await callAdmin<{ pools: readonly PoolStatus[] }>(url, ['pools'])
+  const instances = pools.flatMap((pool) => pool.instances)
+  return instances.reduce((sum, instance) => sum + instance.inFlight, 0)
+}
+
+const COLOURS: Readonly<Record<Verdict['result'], (text: string) => string>> = {
+  ok: paint.green,
+  failed: paint.red,
+  'not shown': paint.yellow,
+}
+
+const NAME_WIDTH = 'user agent: OpenAI, JavaScript'.length
+
+const lineOf = ({ name, verdict: { result, why } }: Check): string =>
+  `${COLOURS[result](result.padEnd('not shown'.length))}  ${name.padEnd(NAME_WIDTH)}  ${why}`
+
+const flat = ({ name, verdict }: Check) => ({ check: name, ...verdict })
+
+function summary({ model, checks, tokens }: Report): string {
+  const count = (result: Verdict['result']) =>
+    checks.filter(({ verdict }) => verdict.result === result).length
+  const spent = `${grouped(tokens.prompt)} prompt and ${grouped(tokens.completion)} completion tokens`
+  return [
+    '',
+    `${count('ok')} ok, ${count('failed')} failed, ${count('not shown')} not shown`,
+    ...(model === null ? [] : [`spent about ${spent} of ${model}`]),
+  ].join('\n')
+}
+
+/** `smoke` */
+export function addSmokeCommand(program: Command): void {
+  networked(program.command('smoke'))
+    .description(
+      'try a deployed router from outside: what is in front of it, streams, aborts, limits of time',
+    )
+    .option('--key <key>', "a tenant's key; else PENSTOCK_KEY")
+    .option('--model <name>', 'the model to ask; else the first that the key may use')
+    .option('--quick', 'leave out what takes minutes')
+    .action(smoke)
+}

@@ -1,0 +1,283 @@
+import { describe, expect, it } from 'vitest'
+import type { Arm, ModelRoute, Rule, Snapshot } from '../../durable-objects/fleet/snapshot.ts'
+import { cohortOf } from '../../worker/routing/cohort.ts'
+import { asksForPlan, resolve, resolveAll } from '../../worker/routing/resolve.ts'
+import { asked } from './core-asked.ts'
+import { modelRoute, poolRoute, snapshot } from './core-builders.ts'
+
+const arm = (name: string, weight: number, more: Partial<Arm> = {}): Arm => ({
+  name,
+  pool: name,
+  weight,
+  ...more,
+})
+
+/** Everybody goes to `stable` but those whom something else leads elsewhere. */
+const ARMS = [arm('stable', 100), arm('canary', 0), arm('third', 0)]
+const LONG = modelRoute({
+  name: 'qwen-long',
+  aliases: ['long'],
+  arms: [arm('stable', 1, { pool: 'long' })],
+  fallback: ['small'],
+  rules: [{ when: {}, lead: { kind: 'model', model: 'small' } }],
+})
+const SMALL = modelRoute({ name: 'small', arms: [arm('stable', 1, { pool: 'small' })] })
+
+const fleet = (qwen: Partial<ModelRoute> = {}): Snapshot =>
+  snapshot({
+    version: 7,
+    models: {
+      qwen: modelRoute({ name: 'qwen', path: '/qwen', arms: ARMS, ...qwen }),
+      'qwen-long': LONG,
+      small: SMALL,
+    },
+    pools: Object.fromEntries(
+      ['stable', 'canary', 'third', 'long', 'small'].map((pool) => [pool, poolRoute({ pool })]),
+    ),
+  })
+
+const ruled = (...rules: Rule[]): Snapshot => fleet({ rules })
+const toArm = (name: string, when: Rule['when'] = {}): Rule => ({
+  when,
+  lead: { kind: 'arm', arm: name },
+})
+const toModel = (model: string, when: Rule['when'] = {}): Rule => ({
+  when,
+  lead: { kind: 'model', model },
+})
+const TURN = { messages: [{ role: 'user' }, { role: 'assistant' }, { role: 'user' }] }
+
+describe('a rule that holds', () => {
+  it('leads to an arm, whatever its share is, and is told', () => {
+    const at = ruled(toArm('third', { tenants: ['x'] }), toArm('canary', { stream: true }))
+    const route = resolve(at, asked({ model: 'qwen', stream: true }))
+    expect(route).toMatchObject({ arm: { name: 'canary' }, pool: { pool: 'canary' }, rule: 1 })
+    const other = resolve(at, asked({ model: 'qwen' }))
+    expect(other).toMatchObject({ arm: { name: 'stable' }, rule: null })
+  })
+
+  it('counts under the model’s path as well', () => {
+    const at = ruled(toArm('canary'))
+    expect(resolve(at, asked({ prefix: '/qwen', model: 'x' })).arm.name).toBe('canary')
+  })
+
+  it('gives weights of its own, by which each cohort has its arm; who is not named gets none', () => {
+    const at = ruled({ when: {}, lead: { kind: 'arms', weights: { canary: 30, third: 70 } } })
+    const arms = Array.from(
+      { length: 4_000 },
+      (_, i) => resolve(at, asked({ model: 'qwen', user: `u${i}` })).arm.name,
+    )
+    const share = (name: string) => arms.filter((one) => one === name).length / arms.length
+    expect(share('stable')).toBe(0)
+    expect(Math.abs(share('canary') - 0.3)).toBeLessThan(0.03)
+    expect(resolve(at, asked({ model: 'qwen', user: 'u1' }))).toMatchObject({ rule: 0 })
+    expect(arms[1]).toBe(resolve(at, asked({ model: 'qwen', user: 'u1' })).arm.name)
+  })
+
+  it('leads to another model, which answers in the name that was asked for', () => {
+    const at = ruled(toModel('qwen-long', { promptTokensOver: 10 }))
+    const body = { messages: [{ role: 'user', content: 'long '.repeat(100) }] }
+    expect(resolve(at, asked({ model: 'qwen', body }))).toMatchObject({
+      model: { name: 'qwen-long' },
+      pool: { pool: 'long' },
+      asked: 'qwen',
+      shown: 'qwen',
+      rule: 0,
+    })
+    expect(resolve(at, asked({ model: 'qwen' }))).toMatchObject({
+      model: { name: 'qwen' },
+      asked: 'qwen',
+    })
+  })
+
+  it('leads no further than one model: the rules of that one are not read', () => {
+    const at = ruled(toModel('qwen-long'))
+    const [first, ...others] = resolveAll(at, asked({ model: 'qwen' }))
+    expect(first.model.name).toBe('qwen-long')
+    expect(resolve(at, asked({ model: 'long' })).model.name, 'asked for, they are').toBe('small')
+    expect(others, 'what it falls back to, in its own name').toMatchObject([
+      { model: { name: 'small' }, asked: 'qwen', shown: 'small', rule: null },
+    ])
+  })
+
+  it('means nothing to who names an arm himself', () => {
+    const at = ruled(toModel('qwen-long'))
+    expect(resolve(at, asked({ model: 'qwen@third' }))).toMatchObject({
+      model: { name: 'qwen' },
+      arm: { name: 'third' },
+      rule: null,
+    })
+  })
+
+  it('is not read where the model is only fallen back to', () => {
+    const at = ruled(toArm('canary'))
+    const behind = { ...at.models, small: { ...SMALL, fallback: ['qwen'] } }
+    const [, fallback] = resolveAll({ ...at, models: behind }, asked({ model: 'small' }))
+    expect(fallback).toMatchObject({ model: { name: 'qwen' }, arm: { name: 'stable' } })
+  })
+
+  it.each([toArm('gone'), toModel('gone'), toModel('toString')])(
+    'and leads nowhere is a model that is not there: %j',
+    (rule) => {
+      expect(() => resolve(ruled(rule), asked({ model: 'qwen' }))).toThrow(
+        expect.objectContaining({ code: 'model_not_found' }),
+      )
+    },
+  )
+})
+
+describe('the plan', () => {
+  const PLANS = ruled(toArm('canary', { plans: ['pro'] }))
+
+  it('leads where a rule says', () => {
+    expect(resolve(PLANS, asked({ model: 'qwen', plan: 'pro' })).arm.name).toBe('canary')
+    expect(resolve(PLANS, asked({ model: 'qwen', plan: 'free' })).arm.name).toBe('stable')
+  })
+
+  it('must be known only where a rule looks at it', () => {
+    expect(asksForPlan(PLANS, asked({ model: 'qwen' }))).toBe(true)
+    expect(asksForPlan(PLANS, asked({ prefix: '/qwen' }))).toBe(true)
+    expect(asksForPlan(PLANS, asked({ model: 'qwen@canary' })), 'an arm is named').toBe(false)
+    expect(asksForPlan(PLANS, asked({ model: 'small' }))).toBe(false)
+    expect(asksForPlan(ruled(toArm('canary')), asked({ model: 'qwen' }))).toBe(false)
+  })
+})
+
+describe('a cohort', () => {
+  const member = { tenant: 'acme', user: 'u', session: 's' }
+
+  it('is a tenant’s user, a tenant, or a session, as the model says', () => {
+    expect(cohortOf(member)).toBe('acme\0u')
+    expect(cohortOf(member, 'tenant+user')).toBe('acme\0u')
+    expect(cohortOf(member, 'tenant')).toBe('acme\0')
+    expect(cohortOf(member, 'session')).toBe('acme\0s')
+  })
+
+  it('is the whole tenant where a request says nothing', () => {
+    const silent = { tenant: 'acme', user: null, session: '' }
+    for (const sticky of ['tenant+user', 'tenant', 'session'] as const) {
+      expect(cohortOf(silent, sticky)).toBe('acme\0')
+    }
+  })
+
+  it('keeps together whom its model says, and no others', () => {
+    const arms = [arm('stable', 50), arm('canary', 50)]
+    const armsOf = (sticky: ModelRoute['sticky'], said: (i: number) => object) => {
+      const at = fleet({ arms, ...(sticky && { sticky }) })
+      const of = (i: number) => resolve(at, asked({ model: 'qwen', ...said(i) })).arm.name
+      return new Set(Array.from({ length: 50 }, (_, i) => of(i))).size
+    }
+    const user = (i: number) => ({ user: `u${i}` })
+    const session = (i: number) => ({ headers: { 'x-session-id': `s${i}` } })
+    expect([armsOf(undefined, user), armsOf('tenant', user), armsOf('session', user)]).toEqual([
+      2, 1, 1,
+    ])
+    expect([armsOf('session', session), armsOf('tenant+user', session)]).toEqual([2, 1])
+  })
+})
+
+describe('a conversation under way', () => {
+  const before = { arms: [arm('canary', 100), arm('stable', 0)], until: 1_000 }
+  const at = (model: Partial<ModelRoute> = {}) => fleet({ before, ...model })
+  const armOf = (snapshot: Snapshot, said: object = {}) =>
+    resolve(snapshot, asked({ model: 'qwen', body: TURN, now: 999, ...said })).arm.name
+
+  it('keeps the arm that it had before shares changed, for a while', () => {
+    expect(armOf(at())).toBe('canary')
+    expect(armOf(at(), { now: 1_000 }), 'its time is over').toBe('stable')
+    expect(armOf(at({ before: null })), 'a guard has turned it off').toBe('stable')
+  })
+
+  it('does not keep who begins anew', () => {
+    expect(armOf(at(), { body: { messages: [{ role: 'user' }] } })).toBe('stable')
+  })
+
+  it('keeps its arm while the pool is there, though the arm has left its model', () => {
+    expect(armOf(at({ arms: [arm('stable', 1)] }))).toBe('canary')
+    const { pools, ...rest } = at()
+    const { canary: _, ...others } = pools
+    expect(armOf({ ...rest, pools: others })).toBe('stable')
+  })
+
+  it('loses an adapter that its model asks for no more', () => {
+    const tuned = { arms: [arm('canary', 1, { adapter: 'tuned' })], until: 1_000 }
+    expect(armOf(at({ before: tuned }))).toBe('stable')
+    const arms = [arm('stable', 1), arm('canary', 0, { adapter: 'tuned' })]
+    expect(armOf(at({ before: tuned, arms }))).toBe('canary')
+  })
+
+  it('goes where a rule leads, or its own word', () => {
+    expect(armOf(at({ rules: [toArm('third')] }))).toBe('third')
+    expect(armOf(at(), { model: 'qwen@third' })).toBe('third')
+  })
+
+  it('keeps its arm of a model that a rule leads to', () => {
+    const snapshot = ruled(toModel('small'))
+    const kept = { ...SMALL, before: { arms: [arm('was', 1, { pool: 'third' })], until: 1_000 } }
+    expect(armOf({ ...snapshot, models: { ...snapshot.models, small: kept } })).toBe('was')
+  })
+})
+
+it('an arm with an adapter asks its pool for that, an arm without for the pool’s own model', () => {
+  const at = fleet({ arms: [arm('stable', 1, { adapter: 'tuned' }), arm('canary', 0)] })
+  const tuned = resolve(at, asked({ model: 'qwen' }))
+  expect(tuned.pool).toEqual({ ...at.pools['stable'], servedAs: 'tuned' })
+  expect(resolve(at, asked({ model: 'qwen@canary' })).pool).toBe(at.pools['canary'])
+})
+
+describe('a host', () => {
+  const HOSTS = fleet({ hosts: ['qwen.example.com'], rules: [toArm('canary', { stream: true })] })
+  const host = 'qwen.example.com'
+
+  it.each([
+    { said: {}, arm: 'stable', shown: 'qwen', why: 'says the model where the body does not' },
+    { said: { model: 'small' }, arm: 'stable', shown: 'qwen', why: 'wins over the body' },
+    { said: { model: 'small@stable' }, arm: 'stable', shown: 'qwen', why: 'and over its arm' },
+    { said: { model: 'qwen@third' }, arm: 'third', shown: 'qwen@third', why: 'but for its own' },
+    { said: { stream: true }, arm: 'canary', shown: 'qwen', why: 'is under its model’s rules' },
+  ])('$why', ({ said, arm: name, shown }) => {
+    const route = resolve(HOSTS, asked({ host, ...said }))
+    expect(route).toMatchObject({ model: { name: 'qwen' }, arm: { name }, asked: 'qwen', shown })
+  })
+
+  it('that is nobody’s leaves it to the body', () => {
+    const elsewhere = { host: 'penstock.workers.dev' }
+    expect(resolve(HOSTS, asked({ ...elsewhere, model: 'small' })).model.name).toBe('small')
+    expect(() => resolve(HOSTS, asked(elsewhere))).toThrow(
+      expect.objectContaining({ code: 'missing_required_parameter' }),
+    )
+  })
+
+  it('does not lead to the model again that is fallen back to', () => {
+    const models = { ...HOSTS.models, qwen: { ...HOSTS.models['qwen']!, fallback: ['small'] } }
+    const routes = resolveAll({ ...HOSTS, models }, asked({ host }))
+    expect(routes.map(({ model }) => model.name)).toEqual(['qwen', 'small'])
+  })
+})
+
+describe('of 100,000 tenants', () => {
+  const TENANTS = Array.from({ length: 100_000 }, (_, i) =>
+    asked({ model: 'qwen', tenant: `t${i}` }),
+  )
+  const split = (canary: number) => {
+    const at = fleet({ arms: [arm('stable', 100 - canary), arm('canary', canary)] })
+    return TENANTS.map((tenant) => resolve(at, tenant).arm.name === 'canary')
+  }
+
+  it('each arm has its share within half a point, and a growing one sends nobody back', () => {
+    const off: number[] = []
+    let back = 0
+    let last: readonly boolean[] | undefined
+    for (const percent of [5, 10, 50]) {
+      const now = split(percent)
+      let on = 0
+      for (let i = 0; i < now.length; i++) {
+        if (now[i]) on++
+        else if (last?.[i]) back++
+      }
+      off.push(Math.abs((on / now.length) * 100 - percent))
+      last = now
+    }
+    expect({ within: off.every((points) => points < 0.5), back }).toEqual({ within: true, back: 0 })
+  })
+})
