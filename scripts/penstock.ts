@@ -17,6 +17,7 @@ import { enterProfile, type Asked } from './cli/profiles.ts'
 import { addRolloutCommand } from './cli/rollout.ts'
 import { addSetupCommand } from './cli/setup.ts'
 import { addSmokeCommand } from './cli/smoke.ts'
+import manifest from '../package.json' with { type: 'json' }
 import { addTenantCommands } from './cli/tenants.ts'
 import { addUsageCommand } from './cli/usage.ts'
 
@@ -27,7 +28,7 @@ const asksRouter = (command: Command, { url, profile }: Asked): boolean =>
 
 const program = new Command('penstock')
   .description('Your own vLLM machines behind one public, OpenAI-compatible HTTPS API')
-  .version('0.1.0')
+  .version(manifest.version)
   .showHelpAfterError('(penstock --help lists the commands)')
   .option('--profile <name>', 'a router of ~/.config/penstock/config.yaml, or local')
   .configureHelp({ showGlobalOptions: true })
