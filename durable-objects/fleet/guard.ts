@@ -5,12 +5,14 @@ import { countAbove, countIn, quantile } from './histogram.ts'
 import type { Guard } from './snapshot.ts'
 
 /**
- * How unlikely it must be that chance alone makes an arm look as bad as it does. Looks are taken each
- * second, at figures that change by a twelfth of the window at a time, and at four measures: some fifty
- * different looks in a window. At this level an arm like the others is turned off once in thousands of
- * windows, while one that cuts a tenth of its streams is found out at about a hundred requests.
+ * How unlikely it must be that chance alone makes an arm look as bad as it does, though looks are taken each
+ * second. Of failures there are few: at this level an arm like the others, failing one request in two hundred,
+ * is turned off once in a thousand windows or two, while one that cuts a tenth of its streams is found out at
+ * about a hundred requests. What the guard allows besides keeps the former from mattering where hardly any fail.
  */
-export const CHANCE = 1e-5
+export const FAILURE_CHANCE = 1e-3
+/** The same of times: every request has one, so that a slow arm shows at once, and chance can be all but excluded. */
+export const SLOWNESS_CHANCE = 1e-5
 
 /** Of a 95th percentile's own distribution, what lies above it. */
 const BEYOND_P95 = 0.05
@@ -49,7 +51,7 @@ const emptyOf = ({ empty, requests }: ArmTotals): Count => ({ bad: empty, all: r
 /** With nobody to compare it with, what the guard allows is all there is to go by. */
 function ratioFault(what: string, over: number | null, own: Count, others: Count): string | null {
   if (over === null || own.bad / own.all <= over) return null
-  if (others.all > 0 && chanceAgainst(own, others) >= CHANCE) return null
+  if (others.all > 0 && chanceAgainst(own, others) >= FAILURE_CHANCE) return null
   const compared =
     others.all === 0
       ? `more than ${percent(over)} is too many, and no other arm had any`
@@ -73,9 +75,10 @@ function slownessFault(
   const usual = quantile(others, 0.95) ?? 0
   const limit = usual * times
   const slow = { bad: countAbove(own, limit), all: countIn(own) }
-  if (slow.bad / slow.all <= BEYOND_P95 || chanceAt(slow, BEYOND_P95) >= CHANCE) return null
+  if (slow.bad / slow.all <= BEYOND_P95 || chanceAt(slow, BEYOND_P95) >= SLOWNESS_CHANCE)
+    return null
   const theirs = { bad: countAbove(others, limit), all: countIn(others) }
-  if (chanceAgainst(slow, theirs) >= CHANCE) return null
+  if (chanceAgainst(slow, theirs) >= SLOWNESS_CHANCE) return null
   const itself = duration(quantile(own, 0.95) ?? 0)
   return `${what} p95 ${itself} of ${grouped(slow.all)} requests, the other arms ${duration(usual)} of ${grouped(theirs.all)}`
 }

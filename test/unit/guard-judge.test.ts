@@ -208,11 +208,10 @@ function lives(
 }
 
 describe('an arm with a twentieth of the requests', () => {
-  // At most 50 of a window's looks are different ones (12 slices, 4 measures): with a chance of 1e-5 for each, less
-  // than 0.5 are expected in 1,000 windows, and what the guard allows keeps most of those back too.
-  it('that is like the others is left alone for 1,000 windows, looked at every 5 s', () => {
-    const usual = { failed: 0.01, empty: 0.01 }
-    expect(lives(1, 12, 1_000 * 120, usual, usual, 5)).toBeNull()
+  it('that is like the others is turned off once in 1,000 windows at most, looked at every 5 s', () => {
+    const usual = { failed: 0.005 }
+    const ends = Array.from({ length: 20 }, (_, i) => lives(1 + i, 12, 50 * 120, usual, usual, 5))
+    expect(ends.filter((end) => end !== null).length).toBeLessThanOrEqual(1)
   }, 60_000)
 
   it.each([
