@@ -33,7 +33,8 @@ export class ContextLengths {
   }
 
   /**
-   * Asks those that have said nothing lately, all at once. Never rejects.
+   * Asks those that have said nothing lately, all at once. Who comes while one is asked again is told
+   * what it said before. Never rejects.
    * @returns tokens by pool; a pool that has not said is not there
    */
   async of(pools: readonly string[], source: LengthSource): Promise<ReadonlyMap<string, number>> {
@@ -45,6 +46,8 @@ export class ContextLengths {
   }
 
   async #ask(pool: string, { about, sleep }: LengthSource): Promise<void> {
+    const before = this.#said.get(pool)
+    if (before) this.#said.set(pool, { ...before, until: this.#now() + PATIENCE_MS })
     const asking = async () => (await about(pool))?.maxModelLen ?? null
     const waiting = sleep(PATIENCE_MS).then(() => null)
     const length = await Promise.race([asking().catch(() => null), waiting])

@@ -72,7 +72,7 @@ export async function lend(
   const { headers } = c.req.raw
   const asked = askedOf(
     { body: {}, model, stream: true, user: null },
-    { ...place, tenant, keyId, plan: planOf(applicant), headers, now: startedAt },
+    { ...place, tenant, keyId, plan: planOf(applicant), headers },
   )
   const failed = avoid.map((instance) => ({ ...NOT_AGAIN, instance }))
   const { raw } = c.req
@@ -80,7 +80,7 @@ export async function lend(
   const work = ({ arm: { adapter = null } }: Route) =>
     workOf({}, askerOf(raw, tenant, headers), { ...unknown, adapter })
   const asking = { reservation, receipt, work, tokens: 'none' } as const
-  let [route] = await routesFor(c, { source, snapshot, applicant, asked })
+  let [route] = await routesFor(c, source, snapshot, { applicant, asked })
   for (let tries = 1; ; tries++) {
     const deadline = startedAt + route.pool.timeouts.totalMs
     try {

@@ -5,14 +5,6 @@ import type { Asked } from './routing/asked.ts'
 import { asksForPlan, resolveAll, type Routes } from './routing/resolve.ts'
 import type { SnapshotSource } from './routing/snapshots.ts'
 
-/** Who asks for what, and by which fleet. */
-export interface Wayfarer {
-  readonly source: SnapshotSource
-  readonly snapshot: Snapshot
-  readonly applicant: Applicant
-  readonly asked: Asked
-}
-
 /**
  * Where a request goes. Only where a rule looks at the tenant's plan, and this isolate does not know it,
  * his object is asked first: one more round trip.
@@ -20,7 +12,9 @@ export interface Wayfarer {
  */
 export const routesFor = (
   c: Ctx,
-  { source, snapshot, applicant, asked }: Wayfarer,
+  source: SnapshotSource,
+  snapshot: Snapshot,
+  { applicant, asked }: { readonly applicant: Applicant; readonly asked: Asked },
 ): Promise<Routes> =>
   withNews(source, snapshot, async (latest) => {
     if (asked.plan() === undefined && asksForPlan(latest, asked)) await mayKnow(c, applicant)

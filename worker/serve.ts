@@ -15,6 +15,7 @@ import { askerOf, workFor } from './ingress/work.ts'
 import type { Receipt } from './receipt.ts'
 import { Refusal, type RefusalCode } from './refusal.ts'
 import { askedOf } from './routing/asked.ts'
+import { conversationFor } from './routing/conversation.ts'
 import { renewed } from './routing/renew.ts'
 import { largestBodies, type Route } from './routing/resolve.ts'
 import { planOf, routesFor } from './routes-for.ts'
@@ -75,15 +76,14 @@ async function steps(
     const call = await read(snapshot)
     const salt = await saltOf(tenant, c.env.KEY_SIGNING_SECRET)
     const plan = planOf(applicant)
-    const asked = askedOf(call, { ...place, tenant, keyId, plan, headers, now: startedAt })
-    const routes = await routesFor(c, { source, snapshot, applicant, asked })
+    const asked = askedOf(call, { ...place, tenant, keyId, plan, headers })
+    const routes = await routesFor(c, source, snapshot, { applicant, asked })
     const [first] = routes
     model = first.asked
-    const work = workFor(call.body, {
-      path: endpoint.path,
-      salt,
-      asker: askerOf(c.req.raw, tenant, headers),
-    })
+    const { path } = endpoint
+    const { promptTokens } = asked
+    const asker = askerOf(c.req.raw, tenant, headers)
+    const work = workFor(call.body, { path, salt, asker, promptTokens })
     const stream = call.stream && endpoint.dialect !== null
     const order = {
       endpoint,
@@ -109,6 +109,7 @@ async function steps(
       bytes: call.bytes,
       promptEstimate: work(first).promptTokens,
       work,
+      conversation: conversationFor(call.body, { path, salt, headers, member: asked }),
       receipt,
       signal,
     }

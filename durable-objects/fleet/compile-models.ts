@@ -59,7 +59,6 @@ export function modelRoute(name: string, spec: ModelSpec, created: number): Mode
     guard: spec.guard ? guard(spec.guard) : null,
     shadow: spec.shadow ?? null,
     keepArmMs: spec.keep_arm,
-    before: null, // a version says nothing of the one before it
   }
 }
 

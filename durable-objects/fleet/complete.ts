@@ -18,7 +18,7 @@ import { noTerms } from './terms.ts'
 
 /** A model with every field. */
 export interface WholeModel extends Required<Omit<ModelRoute, 'arms'>> {
-  readonly arms: readonly Required<Arm>[]
+  readonly arms: readonly (Arm & Required<Pick<Arm, 'adapter'>>)[]
 }
 
 /** A pool's route with every field but the one that only Workers of the release before read. */
@@ -56,7 +56,6 @@ const completeModel = (model: ModelRoute): WholeModel => ({
   guard: null,
   shadow: null,
   keepArmMs: KEEP_ARM_MS,
-  before: null,
   // Absent, whatever the type says, from what was stored before there were fallbacks.
   ...fillIn({ fallback: [] }, model),
   arms: model.arms.map((arm) => ({ adapter: null, ...arm })),

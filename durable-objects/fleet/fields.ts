@@ -1,5 +1,6 @@
 /** The kinds of values that fields of `fleet.yaml` have. */
 import { z } from 'zod'
+import { MODEL_NAME } from './model-glob.ts'
 import {
   DURATION_PATTERN,
   SIZE_PATTERN,
@@ -59,8 +60,8 @@ export const Id = z
 const NAME_FORM = 'use letters, digits and . _ : / -, beginning with a letter or digit, at most 128'
 const NO_ARM = 'must not contain @: qwen@canary means the arm canary of qwen'
 
-/** A public model name; slashes and colons are in use (`org/model:tag`). */
-export const ModelName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$/, {
+/** A public model name. */
+export const ModelName = z.string().regex(MODEL_NAME, {
   error: ({ input }) => {
     const name = String(input)
     if (name.includes('*')) return 'a model has one name; a glob such as claude-* is an alias of it'

@@ -124,7 +124,7 @@ export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
       }
       const newest = this.#versions.newest()
       const compiled = newest && this.#compiled(newest)
-      if (compiled) this.#shares.take(null, compiled.snapshot)
+      if (compiled) this.#shares.take(compiled.snapshot)
       return compiled
     })
     this.#shares.goOn(this.#current?.snapshot ?? null)
@@ -172,7 +172,6 @@ export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
 
   #store(version: number, yaml: string, fleet: FleetFile, intent: Intent) {
     const { by = null, message = null } = intent
-    const before = this.#current?.snapshot ?? null
     const at = Date.now()
     const models = Object.keys(fleet.models)
     const pools = Object.keys(fleet.pools).length
@@ -182,7 +181,7 @@ export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
       const compiled = compileFleet(fleet, version, versions.created())
       versions.insert({ version, at, models: models.length, pools, yaml, by, message }, compiled)
       versions.prune(at)
-      return { compiled, ended: this.#shares.take(before, compiled.snapshot) }
+      return { compiled, ended: this.#shares.take(compiled.snapshot) }
     })
   }
 

@@ -63,7 +63,7 @@ export const grayShape = {
   keep_arm: durationOrNone(DAY_MS)
     .prefault(formatDuration(KEEP_ARM_MS))
     .describe(
-      'How long a conversation under way keeps its arm when shares change; `0s`: not at all.',
+      'How long after its last request a conversation still keeps its arm; `0s`: not at all.',
     ),
   guard: Guard.optional().describe(
     'Turns an arm off that does worse than the others. Default none; `{}`: with these values.',

@@ -15,9 +15,18 @@ export interface Finding {
   readonly why: string
 }
 
+/**
+ * Pools report apart from one another, each second: what one tells of a failure that all arms share, another
+ * tells up to so much later. An arm is turned off once it has been the worse one for so long, at every look.
+ * In milliseconds.
+ */
+export const SETTLE_MS = 2_000
+
 interface Held {
   readonly windowMs: number
   readonly window: ArmWindow
+  /** Since when it has done too badly at every look, Unix milliseconds; null: it has not, at the last one. */
+  badSince: number | null
 }
 
 /**
@@ -42,8 +51,8 @@ export class GuardWatch {
   }
 
   /**
-   * The arms of a model that are to be turned off by what is known now. The first arm never is: the others
-   * are measured against it. An arm that nobody chooses by weight is judged all the same: a rule may lead
+   * The arms of a model that are to be turned off by what is known now. To be asked with every report, so that
+   * what passes is seen to, and when {@link due} says. The first arm never is: the others are measured against it. An arm that nobody chooses by weight is judged all the same: a rule may lead
    * there, or a tenant name it.
    * @param isOff whether it has been turned off already
    */
@@ -52,8 +61,18 @@ export class GuardWatch {
     if (!guard) return []
     return arms.slice(1).flatMap(({ name: arm }) => {
       const why = isOff(arm) ? null : this.#judge(guard, model, arm, isOff)
-      return why === null ? [] : [{ name: { model: name, arm }, why }]
+      return this.#hasSettled(model, arm, why) ? [{ name: { model: name, arm }, why }] : []
     })
+  }
+
+  /** When arms are to be looked at again though no report comes, Unix milliseconds; null: none does badly. */
+  get due(): number | null {
+    let first = Infinity
+    for (const arms of this.#windows.values()) {
+      for (const { badSince } of arms.values())
+        if (badSince !== null) first = Math.min(first, badSince + SETTLE_MS)
+    }
+    return first === Infinity ? null : first
   }
 
   /** Figures of an arm within the window; null while there are none. */
@@ -99,6 +118,13 @@ export class GuardWatch {
     return judge(guard, own, totalOf(others.flatMap(({ name }) => this.totals(model, name) ?? [])))
   }
 
+  #hasSettled(model: ModelRoute, arm: string, why: string | null): why is string {
+    const held = this.#windows.get(model.name)?.get(arm)
+    if (!held) return false
+    held.badSince = why === null ? null : (held.badSince ?? this.#now())
+    return held.badSince !== null && this.#now() - held.badSince >= SETTLE_MS
+  }
+
   #window(model: ModelRoute, arm: string): ArmWindow {
     const arms = this.#windows.get(model.name) ?? new Map<string, Held>()
     this.#windows.set(model.name, arms)
@@ -106,7 +132,7 @@ export class GuardWatch {
     const there = arms.get(arm)
     if (there?.windowMs === windowMs) return there.window
     const window = new ArmWindow(windowMs)
-    arms.set(arm, { windowMs, window })
+    arms.set(arm, { windowMs, window, badSince: null })
     return window
   }
 }

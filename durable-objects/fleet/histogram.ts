@@ -2,6 +2,10 @@
 import type { Histogram } from './contract.ts'
 
 const BASE = 1.1
+const LOG_BASE = Math.log(BASE)
+
+/** The bucket of so many milliseconds. */
+export const bucketOf = (ms: number): number => (ms < 1 ? 0 : Math.floor(Math.log(ms) / LOG_BASE))
 
 /** All of several histograms in one. */
 export function merged(histograms: readonly Histogram[]): Histogram {

@@ -1,26 +1,20 @@
 import { modelWithRollouts } from './overlay.ts'
 import type { StoredRollout } from './rollout-store.ts'
-import type { ArmsBefore, ModelRoute, Snapshot } from './snapshot.ts'
+import type { ModelRoute, Snapshot } from './snapshot.ts'
 
 /** What is stored beside a version. */
 export interface Beside {
   readonly rollouts: readonly StoredRollout[]
-  /** By model. */
-  readonly before: ReadonlyMap<string, ArmsBefore>
   readonly revision: number
-  /** Unix milliseconds. */
-  readonly now: number
 }
 
 /** A version as it holds: under the rollouts that were made for its arms. */
-export function holding(version: Snapshot, { rollouts, before, revision, now }: Beside): Snapshot {
+export function holding(version: Snapshot, { rollouts, revision }: Beside): Snapshot {
   const models = Object.values(version.models).map((model): [string, ModelRoute] => {
     const own = rollouts.flatMap(({ arms, rollout }) =>
       rollout.model === model.name && arms === fingerprintOf(model) ? rollout : [],
     )
-    const last = before.get(model.name)
-    const isOver = last === undefined || last.until <= now
-    return [model.name, { ...modelWithRollouts(model, own), before: isOver ? null : last }]
+    return [model.name, modelWithRollouts(model, own)]
   })
   return { ...version, revision, models: Object.fromEntries(models) }
 }

@@ -1,4 +1,7 @@
-/** Names of models with `*` in them: as plans and keys may list them, and as aliases. */
+/** What models are called, and names with `*` in them: as plans and keys may list them, and as aliases. */
+
+/** What a model may be called; slashes and colons are in use (`org/model:tag`). */
+export const MODEL_NAME = /^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$/
 
 export const isGlob = (pattern: string): boolean => pattern.includes('*')
 
@@ -28,19 +31,25 @@ export function matchesModel(pattern: string, name: string): boolean {
 const literals = (glob: string): number => glob.replaceAll('*', '').length
 
 /**
- * The alias by which a name means a model: that very text, else of the globs that match it the one with
- * most characters beside its stars, and of several the first by the alphabet. Null where none does.
+ * The order in which globs are tried, so that the first that matches is the closest: most characters beside
+ * its stars, and of several the first by the alphabet.
+ */
+export function byCloseness(a: string, b: string): number {
+  const fewer = literals(b) - literals(a)
+  if (fewer !== 0) return fewer
+  return a < b ? -1 : a > b ? 1 : 0
+}
+
+/**
+ * The alias by which a name means a model: that very text, else the closest of the globs that match it.
+ * Null where none does.
  *
  * @param aliases every model's
  * @example aliasFor('claude-3-opus', ['claude-*', 'claude-3-*']) === 'claude-3-*'
  */
 export function aliasFor(name: string, aliases: Iterable<string>): string | null {
-  let best: string | null = null
-  for (const alias of aliases) {
-    if (alias === name) return alias
-    if (!isGlob(alias) || !matchesModel(alias, name)) continue
-    const more = best === null ? 1 : literals(alias) - literals(best)
-    if (best === null || more > 0 || (more === 0 && alias < best)) best = alias
-  }
-  return best
+  const all = [...aliases]
+  if (all.includes(name)) return name
+  const globs = all.filter((alias) => isGlob(alias) && matchesModel(alias, name))
+  return globs.toSorted(byCloseness)[0] ?? null
 }

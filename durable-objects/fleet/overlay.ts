@@ -49,21 +49,24 @@ export const isOff = ({ state }: Pick<ArmHold, 'state'>): boolean =>
 
 /**
  * A model as its rollouts make it. No rule leads to an arm that is off: what it named falls to the next
- * rule, or to the weights. Who names the arm himself (`model@arm`) still gets there.
+ * rule, or to the weights. Who names the arm himself (`model@arm`) still gets there. Rules that are passed
+ * over stay in their places, which is what the others are known by.
  */
 export function modelWithRollouts(model: ModelRoute, rollouts: readonly ArmHold[]): ModelRoute {
   if (rollouts.length === 0) return model
   const off = new Set(rollouts.filter(isOff).map(({ arm }) => arm))
   return {
     ...model,
-    arms: withRollouts(model.arms, rollouts),
-    ...(model.rules && { rules: model.rules.flatMap((rule) => ruleWithout(rule, off)) }),
+    arms: withRollouts(model.arms, rollouts).map((arm) =>
+      off.has(arm.name) ? { ...arm, off: true } : arm,
+    ),
+    ...(model.rules && { rules: model.rules.map((rule) => ruleWithout(rule, off)) }),
   }
 }
 
-function ruleWithout({ when, lead }: Rule, off: ReadonlySet<string>): readonly Rule[] {
-  const left = leadWithout(lead, off)
-  return left ? [{ when, lead: left }] : []
+function ruleWithout(rule: Rule, off: ReadonlySet<string>): Rule {
+  const lead = leadWithout(rule.lead, off)
+  return lead ? { ...rule, lead } : { ...rule, off: true }
 }
 
 function leadWithout(lead: RuleLead, off: ReadonlySet<string>): RuleLead | null {

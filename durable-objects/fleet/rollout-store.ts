@@ -2,7 +2,6 @@
 import type { ArmName } from '../pool/contract.ts'
 import type { ArmChange } from './contract.ts'
 import type { HeldRollout } from './rollout.ts'
-import type { ArmsBefore } from './snapshot.ts'
 
 /** So many changes of shares are remembered. */
 const KEPT_CHANGES = 1_000
@@ -45,8 +44,6 @@ export class RolloutStore {
         steps TEXT NOT NULL, step INTEGER NOT NULL, every_ms INTEGER NOT NULL, next_at INTEGER,
         since INTEGER NOT NULL, operator TEXT, why TEXT, arms TEXT NOT NULL,
         PRIMARY KEY (model, arm)) WITHOUT ROWID;
-      CREATE TABLE IF NOT EXISTS arms_before (
-        model TEXT PRIMARY KEY, arms TEXT NOT NULL, until INTEGER NOT NULL) WITHOUT ROWID;
       CREATE TABLE IF NOT EXISTS arm_changes (
         number INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, model TEXT NOT NULL,
         arm TEXT NOT NULL, event TEXT NOT NULL, share REAL, operator TEXT, why TEXT);
@@ -75,30 +72,6 @@ export class RolloutStore {
 
   drop({ model, arm }: ArmName): void {
     this.#sql.exec('DELETE FROM rollouts WHERE model = ? AND arm = ?', model, arm)
-  }
-
-  /** By model; those that are over too. */
-  before(): ReadonlyMap<string, ArmsBefore> {
-    const rows = this.#sql.exec<{ model: string; arms: string; until: number }>(
-      'SELECT * FROM arms_before',
-    )
-    return new Map(
-      rows
-        .toArray()
-        .map(({ model, arms, until }) => [
-          model,
-          { until, arms: JSON.parse(arms) as ArmsBefore['arms'] },
-        ]),
-    )
-  }
-
-  /** @param before null: none, everybody goes by the new arms at once */
-  setBefore(model: string, before: ArmsBefore | null): void {
-    if (before === null) this.#sql.exec('DELETE FROM arms_before WHERE model = ?', model)
-    else {
-      const sql = 'INSERT OR REPLACE INTO arms_before (model, arms, until) VALUES (?, ?, ?)'
-      this.#sql.exec(sql, model, JSON.stringify(before.arms), before.until)
-    }
   }
 
   /** 0 before the first change. */

@@ -1,12 +1,9 @@
 import type { ArmName } from '../pool/contract.ts'
 import type { ArmChange, RolledOut, Rollout, RolloutOrder } from './contract.ts'
-import { armsIn, fingerprintOf, holding, routeIn } from './holding.ts'
+import { armsIn, holding, routeIn } from './holding.ts'
 import { guarded, inWords, obey, tick, type HeldRollout, type Obeyed } from './rollout.ts'
 import type { RolloutStore } from './rollout-store.ts'
 import type { ModelRoute, Snapshot } from './snapshot.ts'
-
-/** How long conversations keep their arm where the version does not say, in milliseconds. */
-const KEEP_ARM_MS = 10 * 60 * 1000
 
 export interface RolloutsDeps {
   readonly store: RolloutStore
@@ -40,7 +37,7 @@ export class Rollouts {
     this.#handedOut = null
     const isStale = this.#rows().some(({ arms, rollout }) => arms !== this.#armsOf(rollout.model))
     if (version && (isStale || this.#deps.store.revision === 0)) {
-      this.#deps.atomically(() => this.take(version, version))
+      this.#deps.atomically(() => this.take(version))
     }
   }
 
@@ -53,25 +50,18 @@ export class Rollouts {
 
   /**
    * Takes a version. Call within a transaction, then {@link goOn} once it is done: rollouts of models whose
-   * arms are others now end, and conversations keep the arms that they had.
-   * @param before the one that it follows
+   * arms are others now end.
    * @returns rollouts that it ends
    */
-  take(before: Snapshot | null, version: Snapshot): readonly ArmName[] {
-    const { store, now } = this.#deps
-    const was = before && this.#effective(before)
+  take(version: Snapshot): readonly ArmName[] {
     const ended = this.#rows().filter(
       ({ arms, rollout }) => arms !== armsIn(version, rollout.model),
     )
     for (const { rollout } of ended) {
-      store.drop(rollout)
+      this.#deps.store.drop(rollout)
       this.#note(rollout, 'version', null, null, `version ${version.version} changes its arms`)
     }
-    const is = this.#effective(version)
-    for (const model of Object.keys({ ...was?.models, ...version.models })) {
-      this.#keepArms(model, was, is)
-    }
-    store.revision = Math.max(store.revision + 1, now())
+    this.#raiseRevision()
     return ended.map(({ rollout: { model, arm } }) => ({ model, arm }))
   }
 
@@ -97,7 +87,7 @@ export class Rollouts {
    */
   turnOff(name: ArmName, why: string, also: () => void): void {
     const rollout = guarded(name, this.standing(name).held, why, this.#deps.now())
-    this.#change(rollout.model, { isSudden: true }, () => {
+    this.#change(() => {
       this.#put(rollout, 'guard')
       also()
     })
@@ -108,9 +98,7 @@ export class Rollouts {
     const now = this.#deps.now()
     for (const { rollout } of this.#rows()) {
       const next = tick(rollout, now)
-      if (next) {
-        this.#change(next.model, { isSudden: false }, () => this.#put(next, 'step'))
-      }
+      if (next) this.#change(() => this.#put(next, 'step'))
     }
   }
 
@@ -149,44 +137,31 @@ export class Rollouts {
       case 'same':
         return { kind: 'taken', rollout: shown(obeyed.rollout) }
       case 'ended':
-        this.#change(order.model, { isSudden: false }, () => {
+        this.#change(() => {
           this.#deps.store.drop(order)
           this.#note(order, order.order, null, order.by, order.message)
         })
         return { kind: 'taken', rollout: null }
-      case 'held': {
-        const isSudden = order.order === 'abort'
-        this.#change(order.model, { isSudden }, () => this.#put(obeyed.rollout, order.order))
+      case 'held':
+        this.#change(() => this.#put(obeyed.rollout, order.order))
         return { kind: 'taken', rollout: shown(obeyed.rollout) }
-      }
     }
   }
 
-  /** Changes a model's shares as one. @param isSudden conversations leave their arm at once as well */
-  #change(model: string, { isSudden }: { readonly isSudden: boolean }, work: () => void): void {
-    const { store, atomically, now } = this.#deps
-    const version = this.#version
-    if (!version) return
-    atomically(() => {
-      const was = this.#effective(version)
+  /** Changes shares as one. */
+  #change(work: () => void): void {
+    if (!this.#version) return
+    this.#deps.atomically(() => {
       work()
-      if (isSudden) store.setBefore(model, null)
-      else this.#keepArms(model, was, this.#effective(version))
-      // By the clock where that is ahead: so it never goes back, even where the storage was lost.
-      store.revision = Math.max(store.revision + 1, now())
+      this.#raiseRevision()
     })
     this.#handedOut = null
   }
 
-  /** Where a model's arms are not what they were, conversations under way keep the old ones for a while. */
-  #keepArms(name: string, was: Snapshot | null, is: Snapshot): void {
-    const [old, model] = [routeIn(was, name), routeIn(is, name)]
-    const { keepArmMs = KEEP_ARM_MS } = model ?? {}
-    if (!model) this.#deps.store.setBefore(name, null)
-    else if (old && fingerprintOf(old) !== fingerprintOf(model)) {
-      const until = this.#deps.now() + keepArmMs
-      this.#deps.store.setBefore(name, keepArmMs > 0 ? { arms: old.arms, until } : null)
-    }
+  /** By the clock where that is ahead: so it never goes back, even where the storage was lost. */
+  #raiseRevision(): void {
+    const { store, now } = this.#deps
+    store.revision = Math.max(store.revision + 1, now())
   }
 
   #put(rollout: HeldRollout, event: ArmChange['event']): void {
@@ -219,13 +194,7 @@ export class Rollouts {
   }
 
   #effective(version: Snapshot): Snapshot {
-    const { store, now } = this.#deps
-    return holding(version, {
-      rollouts: this.#rows(),
-      before: store.before(),
-      revision: store.revision,
-      now: now(),
-    })
+    return holding(version, { rollouts: this.#rows(), revision: this.#deps.store.revision })
   }
 }
 

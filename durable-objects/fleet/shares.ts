@@ -47,8 +47,8 @@ export class Shares {
   }
 
   /** As {@link Rollouts.take}. */
-  take(before: Snapshot | null, version: Snapshot): readonly ArmName[] {
-    return this.#rollouts.take(before, version)
+  take(version: Snapshot): readonly ArmName[] {
+    return this.#rollouts.take(version)
   }
 
   /** As {@link Rollouts.goOn}. */
@@ -74,10 +74,8 @@ export class Shares {
   /** A pool's figures. Arms that do too badly by them are turned off. */
   async report(report: ArmsReport): Promise<void> {
     this.#watch.take(report, (name) => routeIn(this.#version, name))
-    const models = new Set(report.arms.map(({ model }) => model))
-    const found = [...models].flatMap((model) => this.#findings(model))
-    for (const finding of found) this.#turnOff(finding)
-    if (found.length > 0) await this.setAlarm()
+    const found = this.#look(new Set(report.arms.map(({ model }) => model)))
+    if (found || this.#watch.due !== null) await this.setAlarm()
   }
 
   statuses(): readonly ModelStatus[] {
@@ -87,6 +85,7 @@ export class Shares {
   async alarm(): Promise<void> {
     const { now, post } = this.#deps
     this.#rollouts.tick()
+    this.#look(Object.keys(this.#version?.models ?? {}))
     await this.#notices.deliver(now, post)
     await this.setAlarm()
   }
@@ -94,9 +93,17 @@ export class Shares {
   /** For what is due next. */
   async setAlarm(): Promise<void> {
     const { storage, now } = this.#deps
-    const next = Math.min(this.#rollouts.due ?? Infinity, this.#notices.due ?? Infinity)
+    const dues = [this.#rollouts.due, this.#notices.due, this.#watch.due]
+    const next = Math.min(...dues.map((due) => due ?? Infinity))
     if (next < Infinity) await storage.setAlarm(Math.max(next, now()))
     else await storage.deleteAlarm()
+  }
+
+  /** Turns off the arms that are to be. @returns whether there were any */
+  #look(models: Iterable<string>): boolean {
+    const found = [...models].flatMap((model) => this.#findings(model))
+    for (const finding of found) this.#turnOff(finding)
+    return found.length > 0
   }
 
   #findings(name: string): readonly Finding[] {

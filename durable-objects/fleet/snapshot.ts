@@ -188,6 +188,8 @@ export interface Arm {
   readonly weight: number
   /** The LoRA adapter that is asked for in place of the pool's own model; null or absent: none. */
   readonly adapter?: string | null
+  /** A guard or an operator has sent everybody away: no conversation keeps it. Absent: nobody has. */
+  readonly off?: true
 }
 
 /** Who stays on one arm together. */
@@ -224,6 +226,8 @@ export type RuleLead =
 export interface Rule {
   readonly when: RuleCondition
   readonly lead: RuleLead
+  /** It leads to arms alone that are off, and is passed over. Absent: it is not. */
+  readonly off?: true
 }
 
 /** When an arm is turned off by itself. Null: that is not looked at. */
@@ -247,13 +251,6 @@ export interface Shadow {
   readonly share: number
 }
 
-/** Arms as they were before their shares changed: conversations under way stay by them for a while. */
-export interface ArmsBefore {
-  readonly arms: readonly Arm[]
-  /** Unix milliseconds. */
-  readonly until: number
-}
-
 export interface ModelRoute {
   readonly name: string
   /** Unix seconds of the fleet version that first named the model; stable from then on. */
@@ -272,9 +269,8 @@ export interface ModelRoute {
   readonly rules?: readonly Rule[]
   readonly guard?: Guard | null
   readonly shadow?: Shadow | null
-  /** How long a conversation under way keeps its arm when shares change, in milliseconds. */
+  /** How long after its last request a conversation still keeps its arm, in milliseconds; 0: not at all. */
   readonly keepArmMs?: number
-  readonly before?: ArmsBefore | null
 }
 
 /** What a tenant gets for its money; by name in the fleet file. */

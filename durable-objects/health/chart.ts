@@ -26,8 +26,10 @@ export class Chart {
   waiting = false
   /** When it was put there last; -Infinity before the first time. */
   lookedAt = -Infinity
-  /** When its list of models was asked for last; -Infinity before the first time. */
+  /** When its list of models came last; -Infinity before the first time. */
   listedAt = -Infinity
+  /** Its list is being read, or is to be. */
+  isBeingListed = false
   /** Its last look had no answer in time. */
   late = false
   #usualMs = 0
@@ -43,7 +45,18 @@ export class Chart {
   expect(models: readonly string[]): void {
     if (models.every((model) => this.listing.models.includes(model))) return
     this.listing = { ...this.listing, models: [] }
+    this.readListSoon()
+  }
+
+  /** In the next round. What is known goes until then. */
+  readListSoon(): void {
     this.listedAt = -Infinity
+  }
+
+  /** Its list has come. */
+  listed(listing: Listing, now: number): void {
+    this.listing = listing
+    this.listedAt = now
   }
 
   note(gauges: Gauges, now: number): void {

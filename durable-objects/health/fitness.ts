@@ -43,6 +43,8 @@ export interface Outcome {
   readonly way?: 'open' | 'fault' | undefined
   /** For the way's reason: `530`, `302`. */
   readonly detail?: string | undefined
+  /** It lacks the adapter that was asked for, whatever its list says. */
+  readonly adapterMissing?: boolean | undefined
 }
 
 /** A failure that the way may have caused. */
@@ -136,8 +138,9 @@ export class Fitness<P extends Patient> {
   }
 
   /** A request has ended (L11). @returns whether its instance is out for it: others running there should know */
-  record(patient: P, { ending, pass, way, detail }: Outcome): boolean {
+  record(patient: P, { ending, pass, way, detail, adapterMissing }: Outcome): boolean {
     const ward = this.ward(patient)
+    if (adapterMissing) ward.chart.readListSoon()
     const { site, instance } = patient.config
     const failed = isFailure(ending)
     const wasOut = ward.out

@@ -5,6 +5,8 @@ interface Job {
 }
 
 interface Queue {
+  /** Its work can wait: at most one lane is for it, and none while there is nothing to do. */
+  readonly patient: boolean
   readonly jobs: Job[]
   busy: number
   /** Jobs that have come so far. */
@@ -22,10 +24,17 @@ export class Lanes<Kind extends string> {
   /**
    * @param count of lanes; not fewer than kinds
    * @param kinds of work; a lane that is free goes to the first of them that has some waiting
+   * @param patient those of them that can wait: they have one lane at most, and it is kept only while they wait
    */
-  constructor(count: number, kinds: readonly Kind[]) {
+  constructor(count: number, kinds: readonly Kind[], patient: readonly Kind[] = []) {
     this.#count = count
-    this.#queues = new Map(kinds.map((kind) => [kind, { jobs: [], busy: 0, come: 0 }]))
+    const queueOf = (kind: Kind): Queue => ({
+      jobs: [],
+      busy: 0,
+      come: 0,
+      patient: patient.includes(kind),
+    })
+    this.#queues = new Map(kinds.map((kind) => [kind, queueOf(kind)]))
   }
 
   /**
@@ -61,9 +70,10 @@ export class Lanes<Kind extends string> {
   }
 
   #isOpenTo(queue: Queue): boolean {
+    if (queue.patient && queue.busy > 0) return false
     let taken = 0
     for (const other of this.#queues.values())
-      taken += other === queue ? other.busy : Math.max(1, other.busy)
+      taken += other === queue ? other.busy : Math.max(keptFor(other), other.busy)
     return taken < this.#count
   }
 
@@ -74,3 +84,5 @@ export class Lanes<Kind extends string> {
     this.#fill()
   }
 }
+
+const keptFor = ({ patient, jobs }: Queue): number => (patient && jobs.length === 0 ? 0 : 1)

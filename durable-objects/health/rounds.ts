@@ -12,9 +12,11 @@ const LANES = 6
  * What decides about one that may be frozen; those that answer; and those that did not, or are out. Each
  * has a lane of its own, so that a hung one never holds up the rest (L13).
  */
-const KINDS = ['deciding', 'prompt', 'slow'] as const
+const URGENT = ['deciding', 'prompt', 'slow'] as const
+/** Lists of models come after all of it, one at a time: no health hangs on them. */
+const LISTS = ['lists'] as const
 /** Lanes that the slow ones have while the others need no more than their own. */
-const FOR_SLOW = LANES - KINDS.length + 1
+const FOR_SLOW = LANES - URGENT.length + 1
 
 /**
  * Of the silent, so many may go before one whose look takes long since it decides, and before one that
@@ -60,7 +62,7 @@ export interface RoundsDeps<P extends Patient> {
 /** Looks at every instance in turn and keeps what was seen. Knows health, not load. */
 export class Rounds<P extends Patient = Patient> {
   readonly #deps: RoundsDeps<P>
-  readonly #lanes = new Lanes(LANES, KINDS)
+  readonly #lanes = new Lanes(LANES, [...URGENT, ...LISTS], LISTS)
   readonly #charts = new WeakMap<P, Chart>()
   /** Of those who are looked at by now. */
   #current: readonly Chart[] = []
@@ -80,7 +82,8 @@ export class Rounds<P extends Patient = Patient> {
   }
 
   /**
-   * One look at everyone whose turn it is and who is not waiting for one. Settles when all are back.
+   * One look at everyone whose turn it is and who is not waiting for one. Settles when all are back; lists
+   * of models are not waited for.
    * @param options.lists whether lists of models are kept up to date
    * @throws what a callback threw, once nobody waits for it
    */
@@ -99,7 +102,7 @@ export class Rounds<P extends Patient = Patient> {
       chart.waiting = true
       chart.lookedAt = now
       const look = this.#attend(patient, chart, config)
-      looks.push(lists ? look.then(() => this.#list(patient, chart, config)) : look)
+      looks.push(lists ? look.then(() => void this.#list(patient, chart, config)) : look)
     }
     await Promise.allSettled(looks)
     await Promise.all(looks)
@@ -121,16 +124,25 @@ export class Rounds<P extends Patient = Patient> {
     }
   }
 
-  /** Reads the list of one that answers, when it is time. It is no matter of health: nothing waits for it. */
+  /**
+   * Reads the list of one that answers, when it is time. It is no matter of health, nor of the way there:
+   * nothing waits for it, and one that does not come is asked for again in the next round. Never rejects.
+   */
   async #list(patient: P, chart: Chart, config: HealthConfig): Promise<void> {
     const now = this.#deps.now()
     const isDue = Math.abs(now - chart.listedAt) >= LIST_EVERY_MS
-    if (!isDue || chart.late || chart.health.state !== 'ready') return
-    chart.listedAt = now
-    const { listing } = await this.#lanes.run('slow', () =>
-      this.#ask(patient, 'listing', config.timeoutMs),
-    )
-    if (listing) chart.listing = listing
+    if (!isDue || chart.isBeingListed || chart.late || chart.health.state !== 'ready') return
+    chart.isBeingListed = true
+    try {
+      const { listing } = await this.#lanes.run('lists', () =>
+        this.#deps.look(patient.config, 'listing', config.timeoutMs),
+      )
+      if (listing) chart.listed(listing, this.#deps.now())
+    } catch {
+      // As of a list that cannot be read.
+    } finally {
+      chart.isBeingListed = false
+    }
   }
 
   /** @returns null after a glance that came too early for an answer: nothing was seen */
@@ -164,10 +176,7 @@ export class Rounds<P extends Patient = Patient> {
     chart.late = late
     if (late && purpose === 'glance') return null
     if (!late && purpose !== 'entrance') chart.took(this.#deps.now() - began)
-    if (listing) {
-      chart.listing = listing
-      chart.listedAt = this.#deps.now()
-    }
+    if (listing) chart.listed(listing, this.#deps.now())
     if (!gauges) return { reading, restarted: false, idle: false }
 
     const now = this.#deps.now()

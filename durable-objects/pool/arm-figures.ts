@@ -1,12 +1,10 @@
 import type { ArmFigures, Histogram } from '../fleet/contract.ts'
+import { bucketOf } from '../fleet/histogram.ts'
 import type { ArmName, ArmOutcome, ArmCounts, Settlement } from './contract.ts'
 import { isCount } from './counts.ts'
 
-/** Names come over the wire, so there are no more than so many; the one that is longest unused makes room. */
-const MOST_ARMS = 64
-
-/** Each bucket of a histogram is this much wider than the one before: a quantile is known to within 5 %. */
-const LOG_GROWTH = Math.log(1.1)
+/** Names come over the wire, so a model has no more than so many; the one that is longest unused makes room. */
+const MOST_ARMS = 16
 
 type Counts = Record<ArmOutcome, number>
 type Buckets = Record<number, number>
@@ -14,8 +12,9 @@ type Buckets = Record<number, number>
 const NONE: Readonly<Counts> = { done: 0, failed: 0, truncated: 0, empty: 0, lost: 0 }
 
 /** What a settlement says of the arm; null: nothing. */
-function outcomeOf({ ending, blameless, empty }: Settlement): ArmOutcome | null {
-  if (blameless) return null
+function outcomeOf(settlement: Settlement): ArmOutcome | null {
+  const { ending, blameless, adapterMissing, empty } = settlement
+  if (blameless && !adapterMissing) return null
   switch (ending) {
     case 'done':
       return empty ? 'empty' : 'done'
@@ -41,7 +40,7 @@ function interTokenMs(settlement: Settlement): number | null {
 
 function count(buckets: Buckets, ms: number | null): void {
   if (!isCount(ms)) return
-  const bucket = ms < 1 ? 0 : Math.floor(Math.log(ms) / LOG_GROWTH)
+  const bucket = bucketOf(ms)
   buckets[bucket] = (buckets[bucket] ?? 0) + 1
 }
 
@@ -122,7 +121,7 @@ export class ArmCounters {
     if (arms === undefined) return null
     let counter = arms.get(name.arm)
     if (counter === undefined) {
-      this.#makeRoom()
+      makeRoom(arms)
       counter = new ArmCounter(name)
       arms.set(name.arm, counter)
     }
@@ -190,13 +189,12 @@ export class ArmCounters {
     this.#hasNews = true
     this.onNews()
   }
+}
 
-  #makeRoom(): void {
-    const all = [...this.#all()]
-    if (all.length < MOST_ARMS) return
-    const { name } = all.reduce((least, counter) =>
-      counter.usedAt < least.usedAt ? counter : least,
-    )
-    this.#models.get(name.model)?.delete(name.arm)
-  }
+function makeRoom(arms: Map<string, ArmCounter>): void {
+  if (arms.size < MOST_ARMS) return
+  const { name } = [...arms.values()].reduce((least, counter) =>
+    counter.usedAt < least.usedAt ? counter : least,
+  )
+  arms.delete(name.arm)
 }

@@ -1,4 +1,5 @@
 import type { ArmFigures } from '../fleet/contract.ts'
+import { isUnknownMethod } from '../unknown-method.ts'
 import type { ArmCounters } from './arm-figures.ts'
 
 /** Between two reports, in milliseconds: a guard looks no more often. */
@@ -7,11 +8,15 @@ const EVERY_MS = 1_000
 /** For so long what could not be told is kept: a guard asks how things are, not how they were. */
 const KEPT_MS = 60_000
 
+/** Nobody waits longer for a report to be heard, in milliseconds. */
+const PATIENCE_MS = 5_000
+
 export interface ArmReportsDeps {
   readonly counters: ArmCounters
   /** Rejects when nobody has heard it. */
   readonly send: (arms: readonly ArmFigures[]) => Promise<void>
   readonly after: (ms: number, act: () => Promise<void>) => void
+  readonly sleep: (ms: number) => Promise<unknown>
   /** Unix milliseconds. */
   readonly now: () => number
 }
@@ -51,7 +56,9 @@ export class ArmReports {
     const { counters } = this.#deps
     const arms = counters.take()
     try {
-      if (arms.length > 0) await this.#deps.send(arms)
+      // One that is answered too late goes with none that follow: it may have been heard, and would count twice.
+      if (arms.length > 0)
+        await Promise.race([this.#deps.send(arms), this.#deps.sleep(PATIENCE_MS)])
       this.#failingSince = null
     } catch (cause) {
       this.#unheard = isUnknownMethod(cause)
@@ -67,7 +74,3 @@ export class ArmReports {
     if (now() - this.#failingSince < KEPT_MS) counters.putBack(arms)
   }
 }
-
-/** As the runtime says it of an object that is still of the release before. */
-const isUnknownMethod = (cause: unknown): boolean =>
-  cause instanceof TypeError && cause.message.includes('does not implement')

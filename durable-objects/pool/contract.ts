@@ -105,10 +105,15 @@ export interface Settlement {
   /** For the way's reason: `530`. */
   readonly detail?: string
   /**
-   * It was we who ended it: the request's own time was up while the answer still came, or the instance
-   * had been given up already. It says nothing about the instance.
+   * It says nothing about the instance: it was we who ended it (the request's own time was up while the
+   * answer still came, or the instance had been given up already), or {@link adapterMissing}.
    */
   readonly blameless?: boolean
+  /**
+   * It serves the pool's own model, but not the adapter that was asked for: a failure of the arm that
+   * wants it there, and none of the instance, so `blameless` as well.
+   */
+  readonly adapterMissing?: boolean
   /** It ended well, and there was nothing in it: no text, no reasoning, no tool call. Absent: there was, or nobody looked. */
   readonly empty?: boolean
 }

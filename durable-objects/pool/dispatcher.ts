@@ -214,9 +214,9 @@ export class Dispatcher {
     const settlement = this.tally.settle(told, lease.expectedHitTokens)
     if (lease.arm !== null) this.tally.arms.settle(lease.arm, settlement)
     seat.backlog.settle(id, settlement)
-    const { way, detail, blameless = false } = settlement
+    const { way, detail, blameless = false, adapterMissing } = settlement
     const ending = blameless ? 'lost' : settlement.ending
-    this.#health.record(seat, { ending, pass: lease.pass, way, detail })
+    this.#health.record(seat, { ending, pass: lease.pass, way, detail, adapterMissing })
     this.serveQueue()
   }
 

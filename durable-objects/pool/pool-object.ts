@@ -84,6 +84,7 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
       counters: this.#dispatcher.tally.arms,
       send: (arms) => this.#report(arms),
       after: (ms, act) => void setTimeout(() => ctx.waitUntil(act()), ms),
+      sleep: pause,
       now: Date.now,
     })
     const config = ctx.storage.kv.get<PoolConfig>('config')

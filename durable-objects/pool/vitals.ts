@@ -9,6 +9,8 @@ export interface Verdict {
   readonly pass: number | undefined
   readonly way: Settlement['way'] | undefined
   readonly detail: string | undefined
+  /** It lacks the adapter that was asked for. */
+  readonly adapterMissing: boolean | undefined
 }
 
 /** What is known of one instance's health at this moment: a live view, read on every acquire. */

@@ -1,5 +1,6 @@
 import type { Spent } from './booking.ts'
 import type { SavedMeters } from './callers.ts'
+import type { SavedConversation } from './conversations.ts'
 import type { AdmissionCode, Admitted, Allowances, Standing } from './contract.ts'
 import type { StoredKey } from './key-book.ts'
 import type { LiveRequest } from './live-requests.ts'
@@ -9,6 +10,8 @@ import type { SaidRights } from './rights.ts'
 export interface Checkpoint extends SavedMeters {
   /** Requests admitted before then are in it; Unix milliseconds. */
   readonly at: number
+  /** Absent from a checkpoint of the release before. */
+  readonly conversations?: readonly SavedConversation[]
 }
 
 /** Everything an account is made of again after a reset. */
@@ -37,5 +40,6 @@ export type Verdict =
       /** Null where nothing was claimed. Its `at` is the answer's. */
       readonly held: LiveRequest | null
       readonly overLimit?: AdmissionCode
+      readonly keepsArm?: string
     }
   | Exclude<Admitted, { readonly kind: 'admitted' }>

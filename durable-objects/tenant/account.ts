@@ -4,6 +4,7 @@ import { LOST } from './booking.ts'
 import type { Booking, LedgerEntry } from './booking.ts'
 import { Callers } from './callers.ts'
 import type { Admission, Bill, Claim, Profile, Running, TenantEntry } from './contract.ts'
+import { Conversations } from './conversations.ts'
 import type { StoredKey } from './key-book.ts'
 import { allowancesOf } from './limits.ts'
 import type { LiveRequest } from './live-requests.ts'
@@ -36,6 +37,7 @@ export class Account {
   readonly #callers: Callers
   readonly #spending: Spending
   readonly #reservations: Reservations
+  readonly #conversations: Conversations
   #changed = false
 
   constructor(state: AccountState, { now, spent }: AccountDeps) {
@@ -46,6 +48,7 @@ export class Account {
     const known = checkpoint?.at ?? -Infinity
     this.#steady = steadyClock(now, known)
     this.#reservations = new Reservations(this.#steady, known)
+    this.#conversations = new Conversations(this.#steady, checkpoint?.conversations)
     this.#rights = new Rights(state)
     this.#callers = new Callers(state.keys, this.#rights, checkpoint)
     const lineageOf = (key: string) => this.#callers.lineageOf(key)
@@ -164,7 +167,13 @@ export class Account {
     const held = this.#reservations.take(keyId, claim, { scopes, share: asked.share })
     this.#changed = true
     const allowances = allowancesOf(scopes, asked.share, steady)
-    const admitted = { kind: 'admitted', standing, allowances, held } as const
+    const admitted = {
+      kind: 'admitted',
+      standing,
+      allowances,
+      held,
+      ...this.#keeping(claim),
+    } as const
     return refused ? { ...admitted, overLimit: refused.code } : admitted
   }
 
@@ -215,7 +224,7 @@ export class Account {
   checkpoint(): Checkpoint {
     this.#changed = false
     const at = this.#steady()
-    return { at, ...this.#callers.saved(at) }
+    return { at, ...this.#callers.saved(at), conversations: this.#conversations.saved() }
   }
 
   /** Requests refused by a limit since the last time: lines of the ledger with nothing but `limited`. */
@@ -238,6 +247,13 @@ export class Account {
       tokensThisMonth,
       costThisMonth,
     }
+  }
+
+  /** Notes a request's conversation, and says so where it goes to another arm than the shares give it. */
+  #keeping({ conversation }: Claim): { readonly keepsArm?: string } {
+    if (!conversation) return {}
+    const arm = this.#conversations.armOf(conversation)
+    return arm === conversation.arm ? {} : { keepsArm: arm }
   }
 
   #shareOf({ pressure }: Claim): number {

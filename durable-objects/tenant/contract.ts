@@ -103,6 +103,30 @@ export type CreatedKey =
   | { readonly kind: 'no-tenant' }
   | { readonly kind: 'no-key' }
 
+/** The conversation that a request is part of, where its model has several arms. */
+export interface ConversationClaim {
+  /** An opaque hash of the model and the conversation: the same for each of its requests. */
+  readonly key: string
+  /** The arm that the shares of now give it. */
+  readonly arm: string
+  /** Arms that it may keep, should it be on one of them: not those that are off, or have left the model. */
+  readonly mayKeep: readonly string[]
+  /** How long after its last request it keeps its arm, in milliseconds. */
+  readonly keepMs: number
+  /** Whether it has an answer in it already; one that begins goes by the shares of now. */
+  readonly underWay: boolean
+  /** Null: it is named (`x-session-id`), and may go on however it likes. */
+  readonly turn: ConversationTurn | null
+}
+
+/** How far a conversation has come that is known by its beginning alone. */
+export interface ConversationTurn {
+  /** Of its turns, everybody's. */
+  readonly number: number
+  /** An opaque hash of the last of them. */
+  readonly said: string
+}
+
 /** What a request wants of its tenant's allowance. */
 export interface Claim {
   /** Request id; unique, ours. */
@@ -121,6 +145,8 @@ export interface Claim {
   readonly remainingMs: number
   /** How hard its pool is pressed, as the pool said last: 0 (at ease) to 3. */
   readonly pressure: number
+  /** Absent where no arm is to be kept, and from a Worker of the release before. */
+  readonly conversation?: ConversationClaim
 }
 
 /** What a Worker asks before it serves a request. The key itself never leaves the Worker. */
@@ -183,6 +209,8 @@ export type Admitted<R = ReservationRpc> =
       readonly at?: number
       /** A dry run would have refused it for this. */
       readonly overLimit?: AdmissionCode
+      /** The arm that its conversation has had so far, where that is another one than the claim's. */
+      readonly keepsArm?: string
     }
   | {
       readonly kind: 'refused'

@@ -136,7 +136,7 @@ it('is started, paused, gone on with, aborted and forgotten by command', async (
     err: expect.stringContaining('canary is being rolled out by admin, at 50 %') as string,
   })
   expect((await rollout('told', 'pause', '--message', 'lunch')).out).toMatch(
-    /^told: canary stays at 50 %: paused by admin \d s ago: lunch\n$/,
+    /^told: canary stays at 50 %: paused by admin \d+ s ago: lunch\n$/,
   )
   expect((await canaryOf('told')).rollout).toMatchObject({ state: 'paused', nextAt: null })
   await stack.crashFleet()
@@ -144,7 +144,7 @@ it('is started, paused, gone on with, aborted and forgotten by command', async (
     /^told: canary is at 50 %; 100 % comes in 60 min\n$/,
   )
   expect((await rollout('told', 'abort', '--message', 'too slow')).out).toMatch(
-    /^told: canary stays at 0 %: aborted by admin \d s ago: too slow\n$/,
+    /^told: canary stays at 0 %: aborted by admin \d+ s ago: too slow\n$/,
   )
   await shareSeen('told', (n) => n === 0)
   expect(await rollout('told', 'pause')).toMatchObject({

@@ -1,8 +1,8 @@
 /** Where a request goes: by host, path, name, alias, arm, rule and share, over the whole path. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { generating, keyOf, modelsIn } from '../support/e2e-api.ts'
+import { generating, inFlight, keyOf, modelsIn } from '../support/e2e-api.ts'
 import { ask, type Received } from '../support/e2e-http.ts'
-import { eventually } from '../support/e2e-wait.ts'
+import { eventually, sleep } from '../support/e2e-wait.ts'
 import { operator } from '../support/pool-calls.ts'
 import { startStack, type Stack } from '../support/stack.ts'
 import { tenantsOf, type Tenants } from '../support/tenants.ts'
@@ -17,6 +17,7 @@ let tenants: Tenants
 beforeAll(async () => {
   stack = await startStack({
     viaNginx: true,
+    services: 2,
     sims: [
       { id: 'base-1', pool: 'base', options: { ...options, loraModules: ['tuned'] } },
       { id: 'next-1', pool: 'next', options: { ...options, maxModelLen: 4096 } },
@@ -54,6 +55,8 @@ beforeAll(async () => {
 afterAll(() => stack?.stop())
 
 interface Said {
+  /** Of a service of the Worker; default the first. */
+  readonly url?: string
   readonly host?: string
   readonly path?: string
   readonly headers?: Readonly<Record<string, string>>
@@ -62,9 +65,9 @@ interface Said {
 }
 
 const chat = (model: string | undefined, said: Said = {}): Promise<Received> => {
-  const { host, path = CHAT, headers = {}, key = stack.apiKey, body = {} } = said
+  const { host, path = CHAT, headers = {}, key = stack.apiKey, body = {}, url = stack.url } = said
   const messages = [{ role: 'user', content: 'hi' }]
-  return ask(stack.url + path, {
+  return ask(url + path, {
     headers: { ...keyOf({ apiKey: key }), ...(host && { host }), ...headers },
     body: { model, messages, max_tokens: 2, ...body },
   })
@@ -281,17 +284,54 @@ it('a realtime socket under a model’s host is to that model, by an adapter whe
   tuned.ws.terminate()
 })
 
-it('a conversation keeps its arm when shares change, and a new one has the new arm', async () => {
-  const [user, assistant] = ['user', 'assistant'].map((role) => ({ role, content: 'hi' }))
-  const goOn = { messages: [user, assistant, user] }
-  expect(wayOf(await chat('moving'))).toEqual(way('moving stable base', 'moving'))
+it('a conversation keeps its arm over an apply, in each Worker; a new one goes by the new shares', async () => {
+  const [first, second] = stack.services
+  const say = (service: string | undefined, ...turns: readonly string[]) => {
+    const messages = turns.map((content, i) => ({ role: i % 2 ? 'assistant' : 'user', content }))
+    return chat('moving', { url: service!, body: { messages } })
+  }
+  const armAt = async (...said: Parameters<typeof say>) =>
+    (await say(...said)).headers['x-penstock-arm']
+  expect(await armAt(first, 'tell me')).toBe('stable')
+
   const moved = stack.yaml
     .replace(/weight: 7\b/, 'weight: 0')
     .replace(/(next\n +weight:) 0/, '$1 7')
   await stack.admin.applyFleet(moved)
-  await eventually(
-    () => chat('moving'),
-    (got) => got.headers['x-penstock-arm'] === 'next',
-  )
-  expect(wayOf(await chat('moving', { body: goOn }))).toEqual(way('moving stable base', 'moving'))
+  for (const [i, service] of [first, second].entries()) {
+    let tries = 0
+    await eventually(
+      () => armAt(service, `new ${i} ${tries++}`),
+      (arm) => arm === 'next',
+    )
+  }
+  for (const service of [second, first, second]) {
+    const got = await say(service, 'tell me', 'this', 'and more')
+    expect(wayOf(got)).toEqual(way('moving stable base', 'moving'))
+  }
+  await sleep(1_500) // what the tenant's object knows is stored once a second
+  await stack.crashTenant('test')
+  expect(await armAt(first, 'tell me', 'this', 'and more'), 'over a reset too').toBe('stable')
+  expect(await armAt(second, 'tell me'), 'who begins alike begins anew').toBe('next')
+  for (const pool of ['base', 'next']) {
+    // What was taken in the other pool was given back.
+    const status = await eventually(
+      () => stack.pool(pool),
+      (now) => inFlight(now) === 0,
+    )
+    expect(inFlight(status)).toBe(0)
+  }
 })
+
+it('a host with a dot at its end is the same host', async () => {
+  expect(wayOf(await chat(undefined, { host: `${HOST}.` }))).toEqual(way(STABLE, 'qwen'))
+})
+
+it.each(['/v1/chat/completions', '/v1/messages'])(
+  'what stands for a type in a part on %s is no fault of ours, whatever it is',
+  async (path) => {
+    const content = [{ type: { toString: 1 }, text: 'hi' }]
+    const got = await chat('qwen', { path, body: { messages: [{ role: 'user', content }] } })
+    expect(got.status).toBeLessThan(500)
+  },
+)

@@ -45,25 +45,30 @@ function reachable(Production, calls) {
 const dying = new Map()
 
 /** Pools, as a fleet object sees them that may die while it sends them a version. */
-const seenBy = (ctx, pools) => ({
-  getByName(...named) {
-    const pool = pools.getByName(...named)
-    const dieAt = (when) => {
-      const id = ctx.id.toString()
-      if (dying.get(id) !== when) return
-      dying.delete(id)
-      ctx.abort(CRASH)
-    }
-    return {
-      async configure(config) {
-        dieAt('unsent')
-        const took = await pool.configure(config)
-        dieAt('half-sent')
-        return took
-      },
-    }
-  },
-})
+function seenBy(ctx, pools) {
+  const id = ctx.id.toString()
+  const dieAt = (when) => {
+    if (dying.get(id) !== when) return
+    dying.delete(id)
+    ctx.abort(CRASH)
+  }
+  let sent = 0
+  return {
+    getByName(...named) {
+      const pool = pools.getByName(...named)
+      return {
+        async configure(config) {
+          dieAt('unsent')
+          // Not to the second one, whose message would be on its way when the first one answers.
+          if (dying.get(id) === 'half-sent' && sent++ > 0) await new Promise(() => {})
+          const took = await pool.configure(config)
+          dieAt('half-sent')
+          return took
+        },
+      }
+    },
+  }
+}
 
 export class Fleet extends reachable(ProductionFleet, ['snapshot', 'poolConfig']) {
   constructor(ctx, env) {

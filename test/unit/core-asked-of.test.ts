@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { callOf } from '../../worker/ingress/call.ts'
+import type { Rule } from '../../durable-objects/fleet/snapshot.ts'
+import { ruleFor } from '../../worker/routing/rules.ts'
 import { asked } from './core-asked.ts'
 
 describe('whose request it is', () => {
@@ -24,6 +26,28 @@ describe('what a request asks for', () => {
     expect(asked().session).toBe('')
   })
 
+  it('is looked through once, however many rules want to know', () => {
+    const looks: PropertyKey[] = []
+    const messages = [{ role: 'user', content: [{ type: 'image' }, { type: 'text', text: 'hi' }] }]
+    const body = new Proxy(
+      { messages, tools: [{}] },
+      { get: (of, field) => (looks.push(field), Reflect.get(of, field)) },
+    )
+    const media = { image: 100, audioSecond: 1 }
+    const rules = [1, 2, 3].map((): Rule => ({
+      when: { tools: true, images: true, promptTokensOver: 1_000 },
+      lead: { kind: 'arm', arm: 'a' },
+    }))
+    const of = asked({ body })
+    expect(ruleFor(rules.slice(1), of, media)).toBeNull()
+    const once = looks.length
+    expect(ruleFor(rules, of, media)).toBeNull()
+    expect(looks).toHaveLength(once)
+    expect(of.promptTokens({ image: 2_000, audioSecond: 1 }), 'by other figures').toBeGreaterThan(
+      2_000,
+    )
+  })
+
   it('is not looked through before somebody wants to know', () => {
     const body = new Proxy(
       {},
@@ -34,7 +58,7 @@ describe('what a request asks for', () => {
       },
     )
     const of = asked({ body })
-    for (const trait of [of.tools, of.images, of.promptTokens, of.underWay]) {
+    for (const trait of [of.tools, of.images, of.promptTokens]) {
       expect(() => trait()).toThrow('looked at')
     }
   })

@@ -43,6 +43,33 @@ describe('the longest contexts of pools', () => {
     expect(asked).toHaveLength(2)
   })
 
+  it('are asked for anew by one alone; who comes meanwhile is told what was said before', async () => {
+    const { of, asked, at, said } = world({ a: says(8_192) })
+    await of('a')
+    at.now += 60_000
+    const { promise, resolve } = Promise.withResolvers<PoolAbout>()
+    said['a'] = () => promise
+    const first = of('a')
+    const others = Promise.all([of('a'), of('a')])
+    expect(await others).toEqual([{ a: 8_192 }, { a: 8_192 }])
+    resolve({ maxModelLen: 4_096 })
+    expect(await first).toEqual({ a: 4_096 })
+    expect(asked).toHaveLength(2)
+    expect(await of('a')).toEqual({ a: 4_096 })
+  })
+
+  it('are asked for again where the one who asked is gone', async () => {
+    const { of, asked, at, said } = world({ a: says(8_192) })
+    await of('a')
+    at.now += 60_000
+    said['a'] = () => new Promise(() => {})
+    void of('a')
+    at.now += 1_000
+    said['a'] = says(4_096)
+    expect(await of('a')).toEqual({ a: 4_096 })
+    expect(asked).toHaveLength(3)
+  })
+
   it.each([
     { why: 'fails', about: () => Promise.reject(new Error('overloaded')) },
     { why: 'is of the release before', about: () => undefined },

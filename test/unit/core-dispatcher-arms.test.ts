@@ -1,5 +1,6 @@
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import type { ArmName } from '../../durable-objects/pool/contract.ts'
+import type { Health } from '../../durable-objects/pool/vitals.ts'
 import { Books } from './core-books.ts'
 import { demand, instance } from './core-builders.ts'
 import { granted, waiting, work } from './core-requests.ts'
@@ -27,6 +28,18 @@ describe('the arm that a request came for', () => {
     books.release(granted(books, { arm: CANARY }).lease, { ending: 'upstream-failed' })
     books.release(granted(books, { arm: CANARY }).lease, { ending: 'done' })
     expect(countsOf(books)).toMatchObject([{ failed: 1, done: 1 }])
+  })
+
+  it('has failed where an instance lacks its adapter, of which that instance is not told to be at fault', () => {
+    const record = vi.fn<Health['record']>()
+    const books = new Books({ record })
+    books.configure([instance()], 'least_inflight', { compared: ['qwen'] })
+    const { lease, seat } = granted(books, { arm: CANARY })
+    const ending = 'upstream-failed'
+    books.release(lease, { ending, way: 'open', blameless: true, adapterMissing: true })
+    expect(countsOf(books)).toMatchObject([{ ...CANARY, failed: 1 }])
+    const told = expect.objectContaining({ ending: 'lost', adapterMissing: true })
+    expect(record).toHaveBeenCalledExactlyOnceWith(seat, told)
   })
 
   it('is known of one who had to wait for his slot', () => {

@@ -95,6 +95,79 @@ describe('an answer without content is settled as empty', () => {
   })
 })
 
+describe('an answer without content that the engine did not end by itself is not settled as empty', () => {
+  const completion = (named: object) => [
+    { choices: [{ index: 0, text: '', finish_reason: 'stop', ...named }] },
+    '[DONE]',
+  ]
+  const message = (why: string) => [
+    started,
+    { ...stopped, delta: { stop_reason: why } },
+    { type: 'message_stop' },
+  ]
+  const RIGHT = [
+    {
+      path: '/v1/chat/completions',
+      frames: [ROLE, chunk({}, { finish_reason: 'length' }), '[DONE]'],
+      why: 'the first token was the last that it might have',
+    },
+    {
+      path: '/v1/chat/completions',
+      frames: [ROLE, chunk({}, { ...STOP, stop_reason: 'The' }), '[DONE]'],
+      why: "it began with a stop of the tenant's own",
+    },
+    {
+      path: '/v1/chat/completions',
+      frames: [
+        ROLE,
+        chunk({}, { ...STOP, index: 0 }),
+        chunk({}, { ...STOP, index: 1, finish_reason: 'length' }),
+        '[DONE]',
+      ],
+      why: 'one of two was cut at its limit',
+    },
+    { path: '/v1/completions', frames: completion({ stop_reason: '\n' }), why: 'a stop' },
+    { path: '/v1/completions', frames: completion({ finish_reason: 'length' }), why: 'a limit' },
+    { path: '/v1/messages', frames: message('stop_sequence'), why: 'a stop' },
+    { path: '/v1/messages', frames: message('max_tokens'), why: 'a limit' },
+    {
+      path: '/v1/responses',
+      frames: [
+        {
+          type: 'response.incomplete',
+          response: {
+            status: 'incomplete',
+            incomplete_details: { reason: 'max_output_tokens' },
+            output: [],
+          },
+        },
+      ],
+      why: 'a limit',
+    },
+  ]
+
+  it.each(RIGHT.flatMap((one) => [true, false].map((streamed) => ({ ...one, streamed }))))(
+    '$path, stream $streamed: $why',
+    async ({ path, frames, streamed }) => {
+      const told = await settled(path, sse(...frames), streamed)
+      expect(told.ending).toBe('done')
+      expect(told).not.toHaveProperty('empty')
+    },
+  )
+
+  it('also where vLLM was asked for no stream', async () => {
+    const choice = { message: { content: '' }, finish_reason: 'stop', stop_reason: 'The' }
+    const { answer, released, over } = ask({
+      instances: { a: json({ choices: [choice] }, 200) },
+      body: { prompt_logprobs: 1 },
+    })
+    await answer
+    await over()
+    expect(released).toMatchObject([{ ending: 'done' }])
+    expect(released[0]).not.toHaveProperty('empty')
+  })
+})
+
 describe('an answer is not settled as empty', () => {
   it.each([
     { frames: [...ANSWER, '[DONE]'], why: 'with text' },
@@ -162,37 +235,47 @@ it('an answer that broke off before its end mark, with nothing in it, is asked o
 })
 
 describe('what a whole answer has', () => {
+  const said = (...messages: readonly object[]) => ({
+    choices: messages.map((message) => ({ message, finish_reason: 'stop' })),
+  })
+  const texts = (...all: readonly string[]) => ({
+    choices: all.map((text) => ({ text, finish_reason: 'stop' })),
+  })
+  const blocks = (...content: readonly object[]) => ({ content, stop_reason: 'end_turn' })
+  const items = (...output: readonly object[]) => ({ output, status: 'completed' })
+
   it.each([
-    { dialect: chat, answer: { choices: [{ message: { content: null } }] }, blank: true },
+    { dialect: chat, answer: said({ content: null }), blank: true },
     { dialect: chat, answer: { choices: [] }, blank: true },
-    { dialect: chat, answer: { choices: [{ message: { reasoning: 'Hm' } }] }, blank: false },
-    { dialect: chat, answer: { choices: [{ message: { tool_calls: [{}] } }] }, blank: false },
-    { dialect: completions, answer: { choices: [{ text: '' }, { text: '' }] }, blank: true },
-    { dialect: completions, answer: { choices: [{ text: '' }, { text: ' ' }] }, blank: false },
-    { dialect: messages, answer: { content: [{ type: 'text', text: '' }] }, blank: true },
-    { dialect: messages, answer: { content: [{ type: 'tool_use', name: 'f' }] }, blank: false },
-    { dialect: messages, answer: { content: [{ type: 'thinking', thinking: 'x' }] }, blank: false },
+    { dialect: chat, answer: { choices: [{ message: { content: null } }] }, blank: false },
+    { dialect: chat, answer: said({ reasoning: 'Hm' }), blank: false },
+    { dialect: chat, answer: said({ tool_calls: [{}] }), blank: false },
+    { dialect: completions, answer: texts('', ''), blank: true },
+    { dialect: completions, answer: texts('', ' '), blank: false },
+    { dialect: messages, answer: blocks({ type: 'text', text: '' }), blank: true },
+    { dialect: messages, answer: blocks({ type: 'tool_use', name: 'f' }), blank: false },
+    { dialect: messages, answer: blocks({ type: 'thinking', thinking: 'x' }), blank: false },
     {
       dialect: responses,
-      answer: { output: [{ type: 'message', content: [{ type: 'output_text', text: '' }] }] },
+      answer: items({ type: 'message', content: [{ type: 'output_text', text: '' }] }),
       blank: true,
     },
     {
       dialect: responses,
-      answer: { output: [{ type: 'message', content: [{ type: 'output_text', text: 'x' }] }] },
+      answer: items({ type: 'message', content: [{ type: 'output_text', text: 'x' }] }),
       blank: false,
     },
     {
       dialect: responses,
-      answer: { output: [{ type: 'message', content: [{ type: 'refusal', refusal: 'x' }] }] },
+      answer: items({ type: 'message', content: [{ type: 'refusal', refusal: 'x' }] }),
       blank: false,
     },
     {
       dialect: responses,
-      answer: { output: [{ type: 'reasoning', summary: [{ text: 'x' }] }] },
+      answer: items({ type: 'reasoning', summary: [{ text: 'x' }] }),
       blank: false,
     },
-    { dialect: responses, answer: { output: [{ type: 'function_call' }] }, blank: false },
+    { dialect: responses, answer: items({ type: 'function_call' }), blank: false },
   ])('$answer is blank: $blank', ({ dialect, answer, blank }) => {
     expect(dialect.isBlank?.(answer)).toBe(blank)
   })

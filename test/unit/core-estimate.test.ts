@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { promptEstimate } from '../../worker/ingress/estimate.ts'
+import { hasPictures, promptEstimate } from '../../worker/ingress/estimate.ts'
 
 const HUNDRED = 'abcd'.repeat(100)
 
@@ -129,6 +129,29 @@ describe('pictures and sound in a prompt (L38)', () => {
   ])('count for a second at least where the sound is $why', ({ part }) => {
     expect(tokensOf(part)).toBeGreaterThanOrEqual(10)
     expect(tokensOf(part)).toBeLessThan(30)
+  })
+
+  it.each([{ toString: 1 }, { toString: null }, [{ toString: 1 }], 7, null])(
+    'are of no type that is no text: %j',
+    (type) => {
+      const body = { messages: [{ content: [{ type, text: HUNDRED }] }] }
+      const media = { image: 1_000, audioSecond: 1_000 }
+      expect(promptEstimate(body, media)).toBeLessThan(200)
+      expect(hasPictures(body)).toBe(false)
+    },
+  )
+
+  it('are looked for up to the first one, and no further', () => {
+    const later = new Proxy(
+      {},
+      {
+        has: () => {
+          throw new Error('looked at')
+        },
+      },
+    )
+    const content = [{ type: 'text', text: 'x' }, { type: 'image_url', image_url: {} }, later]
+    expect(hasPictures({ messages: [{ content }] })).toBe(true)
   })
 
   it('add to the text beside them', () => {

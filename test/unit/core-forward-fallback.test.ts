@@ -3,7 +3,7 @@ import { Refusal } from '../../worker/refusal.ts'
 import { ERROR_400, ERROR_500, hangs, json, refuses, stream } from './core-answers.ts'
 import { ask, refusalOf } from './core-ask.ts'
 import { ANSWER, reply, sse } from './core-builders.ts'
-import type { World } from './core-world.ts'
+import { worldOf, type World } from './core-world.ts'
 
 describe('a model that cannot answer', () => {
   const internlm = { c: stream() }
@@ -188,6 +188,22 @@ describe('a model that cannot answer', () => {
     })
     expect((await refusalOf(answer)).code).toBe('upstream_timeout')
     expect(urls).toHaveLength(1)
+  })
+
+  it('is told what the model has to say that a rule leads to by now (L34)', async () => {
+    const { answer, sent } = ask({
+      instances: { a: stream() },
+      fallback: { internlm },
+      pool: ({ fleet }) => (fleet === 7 ? { kind: 'stale', version: 8 } : undefined),
+      renew: async () => {
+        const { order } = worldOf({ instances: { a: stream() }, fallback: { internlm } })
+        const [first, ...others] = order.routes
+        return [{ ...first, model: { ...first.model, name: 'roomy' }, fleet: 8 }, ...others]
+      },
+      prepare: tooLargeFor('roomy'),
+    })
+    await expect(answer).rejects.toMatchObject({ code: 'body_too_large' })
+    expect(sent, 'it is no fallback').toEqual([])
   })
 
   it('is resolved anew in its place on the list (L34)', async () => {

@@ -1,9 +1,11 @@
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import type { Patient } from '../../durable-objects/health/chart.ts'
 import { Fitness } from '../../durable-objects/health/fitness.ts'
-import { look } from '../../durable-objects/health/probe.ts'
+import { look, type Look } from '../../durable-objects/health/probe.ts'
+import { Rounds } from '../../durable-objects/health/rounds.ts'
+import type { Reading } from '../../durable-objects/health/state.ts'
 import { healthConfig, replyJson, settled, target } from './core-builders.ts'
-import { CONFIG, looked, patient, rounds, WELL } from './core-rounds.ts'
+import { CONFIG, looked, patient, patients, rounds, WELL } from './core-rounds.ts'
 
 const READY = { state: 'ready', reason: 'healthy', since: 0, run: 0 } as const
 const listing = (...models: readonly string[]) => ({ models, maxModelLen: 8192 })
@@ -20,6 +22,7 @@ describe('the list of an instance', () => {
       made.clock.now = atMs
       made.looks.length = 0
       await made.rounds.make([a], CONFIG, { lists })
+      await settled()
       return made.looks.map(({ purpose }) => purpose)
     }
     return { ...made, a, round }
@@ -47,9 +50,87 @@ describe('the list of an instance', () => {
     const a = patient('a')
     made.chart(a).restore({ ...READY, listing: listing('M', 'sql-lora') })
     await made.make([a], CONFIG, { lists: true })
+    await settled()
     expect(looks.map(({ purpose }) => purpose)).toEqual(['glance', 'listing'])
     expect(made.chart(a).listing).toEqual(listing('M', 'sql-lora'))
     expect(made.chart(a).health).toMatchObject({ state: 'ready', run: 0 })
+  })
+
+  it.each([
+    { why: 'failed', fails: () => Promise.reject(new Error('broken')) },
+    {
+      why: 'brought none',
+      fails: () => looked({ kind: 'unreached', reason: 'x' }, { way: 'fault' }),
+    },
+  ])('is read again in the next round where the reading $why', async ({ fails }) => {
+    let broken = true
+    const {
+      rounds: made,
+      looks,
+      clock,
+    } = rounds((_, purpose) => {
+      if (purpose !== 'listing') return WELL
+      return broken ? fails() : looked({ kind: 'well' }, { listing: listing('M', 'new') })
+    })
+    const a = patient('a')
+    made.chart(a).restore({ ...READY, listing: listing('M', 'old') })
+    made.chart(a).expect(['new'])
+    const models: (readonly string[])[] = []
+    for (; clock.now <= 15_000; clock.now += 5_000) {
+      await made.make([a], CONFIG, { lists: true })
+      await settled()
+      models.push(made.chart(a).listing.models)
+      broken = clock.now < 5_000
+    }
+    expect(looks.filter(({ purpose }) => purpose === 'listing')).toHaveLength(3)
+    expect(models.map(({ length }) => length)).toEqual([0, 0, 2, 2])
+  })
+
+  it('waits for all else: however many hang, one call is theirs, and no round is longer for them', async () => {
+    const { rounds: made, looks } = rounds((_, purpose) =>
+      purpose === 'listing' ? new Promise(() => {}) : WELL,
+    )
+    const many = patients(...Array.from({ length: 20 }, (_, i) => `i-${i}`))
+    for (const it of many) made.chart(it).restore({ ...READY, listing: listing('M') })
+    await made.make(many, CONFIG, { lists: true })
+    const fresh = patients('x', 'y', 'z', 'zz')
+    await made.make([...many, ...fresh], CONFIG, { lists: true })
+    const asked = (what: string) => looks.filter(({ purpose }) => purpose === what)
+    expect(asked('listing')).toHaveLength(1)
+    expect(asked('glance')).toHaveLength(40)
+    expect(asked('entrance')).toHaveLength(4)
+  })
+
+  it('is not waiting a second time where it is slow', async () => {
+    const { promise, resolve } = Promise.withResolvers<Look>()
+    const { rounds: made, looks } = rounds((_, purpose) => (purpose === 'listing' ? promise : WELL))
+    const a = patient('a')
+    made.chart(a).restore({ ...READY, listing: listing('M') })
+    for (let i = 0; i < 3; i++) await made.make([a], CONFIG, { lists: true })
+    resolve(looked({ kind: 'well' }, { listing: listing('M', 'x') }))
+    await settled()
+    expect(looks.filter(({ purpose }) => purpose === 'listing')).toHaveLength(1)
+    expect(made.chart(a).listing.models).toEqual(['M', 'x'])
+  })
+
+  it('that does not come says nothing of the way', async () => {
+    const weigh = vi.fn<(patient: Patient, look: Look) => Reading>((_, { reading }) => reading)
+    const purposes: string[] = []
+    const made = new Rounds({
+      now: () => 0,
+      onChange: () => undefined,
+      weigh,
+      look: async (_, purpose) => {
+        purposes.push(purpose)
+        return purpose === 'listing' ? looked({ kind: 'unreached', reason: 'x' }) : WELL
+      },
+    })
+    const a = patient('a')
+    made.chart(a).restore({ ...READY, listing: listing('M') })
+    await made.make([a], CONFIG, { lists: true })
+    await settled()
+    expect(purposes).toEqual(['glance', 'listing'])
+    expect(weigh.mock.calls.map(([, { reading }]) => reading.kind)).toEqual(['well'])
   })
 
   it('that hangs holds up no reading', async () => {
@@ -94,6 +175,7 @@ describe('an adapter that is asked for from now on', () => {
     expect(fitness.ward(a).models).toEqual([])
     expect(fitness.ward(a).maxModelLen, 'which is another matter').toBe(8192)
     await fitness.look()
+    await settled()
     expect(asked).toEqual(['glance', 'listing'])
     expect(fitness.ward(a).models).toEqual(['M', 'x'])
   })
@@ -102,8 +184,22 @@ describe('an adapter that is asked for from now on', () => {
     const { fitness, a } = world()
     fitness.configure([a], config('ghost'))
     await fitness.look()
+    await settled()
     fitness.configure([a], config('ghost'))
     expect(fitness.ward(a).models).toEqual(['M', 'x'])
+  })
+
+  it('and was missing all the same has the list read again: what is listed rules until then', async () => {
+    const { fitness, a, asked } = world()
+    fitness.configure([a], config('old'))
+    await fitness.look()
+    await settled()
+    await fitness.look()
+    expect(asked).toEqual(['glance', 'listing', 'glance'])
+    fitness.record(a, { ending: 'lost', adapterMissing: true })
+    expect(fitness.ward(a).models).toEqual(['M', 'x'])
+    await fitness.look()
+    expect(asked.slice(3)).toEqual(['glance', 'listing'])
   })
 
   it('and is listed already makes nobody doubt the list', () => {

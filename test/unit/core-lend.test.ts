@@ -7,6 +7,7 @@ function reservation() {
   const bills: Bill[] = []
   const it: Reservation = {
     warm: true,
+    keeps: null,
     class: 'standard',
     allows: () => true,
     reserve: async () => undefined,

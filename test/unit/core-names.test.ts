@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import type { ModelRoute } from '../../durable-objects/fleet/snapshot.ts'
 import { meantBy, modelAt, modelNamed } from '../../worker/routing/names.ts'
 import { modelRoute, snapshot } from './core-builders.ts'
@@ -51,6 +51,14 @@ describe('a name', () => {
     expect(meantBy(FLEET, 'a@b@c'), 'no name has an @').toBeUndefined()
   })
 
+  it('is compared with globs that were put in order once for each snapshot', () => {
+    const aliases = vi.fn<() => string[]>(() => ['a*', 'ab*', 'abc*'])
+    const model = Object.defineProperty(modelRoute({ name: 'x' }), 'aliases', { get: aliases })
+    const at = snapshot({ models: { x: model } })
+    for (const name of ['abcd', 'abd', 'ad', 'd']) modelNamed(at, name)
+    expect(aliases).toHaveBeenCalledOnce()
+  })
+
   it('is looked up in each snapshot by itself', () => {
     const [one, two] = [fleet({ a: { aliases: ['x'] } }), fleet({ b: { aliases: ['x'] } })]
     expect([one, two, one].map((at) => modelNamed(at, 'x')?.name)).toEqual(['a', 'b', 'a'])
@@ -66,6 +74,8 @@ describe('a place', () => {
   it.each([
     { place: { host: 'qwen.example.com', prefix: '' }, model: 'qwen' },
     { place: { host: 'q.example.com', prefix: '' }, model: 'qwen' },
+    { place: { host: 'qwen.example.com.', prefix: '' }, model: 'qwen' },
+    { place: { host: 'qwen.example.com..', prefix: '' }, model: undefined },
     { place: { host: 'api.example.com', prefix: '' }, model: undefined },
     { place: { host: '', prefix: '' }, model: undefined },
     { place: { host: 'api.example.com', prefix: '/qwen' }, model: 'qwen' },

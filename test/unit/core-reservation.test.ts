@@ -217,6 +217,21 @@ describe('a reservation', () => {
     expect([warm.warm, warm.class]).toEqual([true, 'interactive'])
   })
 
+  it('says which arm its conversation keeps, once that is known, and of which model', async () => {
+    const saying = async (answer: Admitted) => {
+      const reservation = tenantSaying(answer).reservationOf()
+      const before = reservation.keeps
+      await reservation.reserve(() => CLAIM)
+      return [before, reservation.keeps]
+    }
+    const keeps = { model: 'qwen', arm: 'canary' }
+    expect(await saying({ kind: 'admitted', keepsArm: 'canary' })).toEqual([null, keeps])
+    expect(await saying({ kind: 'admitted' }), 'an object of the release before').toEqual([
+      null,
+      null,
+    ])
+  })
+
   it('is settled once: the first word counts', async () => {
     const made = admittedWorld()
     const reservation = made.reservationOf()

@@ -119,15 +119,19 @@ describe('rules', () => {
 
   it.each(['guarded', 'aborted'] as const)('do not lead to an arm that is %s', (state) => {
     const held = modelWithRollouts(model, [{ arm: 'canary', share: 0, state }])
-    expect(held.rules).toEqual([
+    expect(held.rules, 'each in its place').toEqual([
+      { ...rules[0], off: true },
       { when: { tenants: ['b'] }, lead: { kind: 'arms', weights: { stable: 50 } } },
+      { ...rules[2], off: true },
       rules[3],
       rules[4],
     ])
+    expect(held.arms.map(({ off = false }) => off)).toEqual([false, true, false])
   })
 
   it('go on leading to an arm that is rolled out, even at 0 %', () => {
     const held = modelWithRollouts(model, [{ arm: 'canary', share: 0, state: 'running' }])
     expect(held.rules).toEqual(rules)
+    expect(held.arms.some(({ off }) => off)).toBe(false)
   })
 })

@@ -53,7 +53,7 @@ function world(answer: Admitted = { kind: 'admitted', standing: STANDING }) {
       defer: () => undefined,
     }
     const of = { ...asked({ model }), plan: planOf(applicant) }
-    const [first] = await routesFor(c, { source, snapshot: FLEET, applicant, asked: of })
+    const [first] = await routesFor(c, source, FLEET, { applicant, asked: of })
     return first.arm.name
   }
   return { asking, applicant, armOf }

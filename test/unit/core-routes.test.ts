@@ -1,7 +1,13 @@
 import { describe, expect, it } from 'vitest'
 import type { Arm, ModelRoute, Rule, Snapshot } from '../../durable-objects/fleet/snapshot.ts'
 import { cohortOf } from '../../worker/routing/cohort.ts'
-import { asksForPlan, resolve, resolveAll } from '../../worker/routing/resolve.ts'
+import {
+  asksForPlan,
+  keeping,
+  resolve,
+  resolveAll,
+  type Route,
+} from '../../worker/routing/resolve.ts'
 import { asked } from './core-asked.ts'
 import { modelRoute, poolRoute, snapshot } from './core-builders.ts'
 
@@ -45,7 +51,6 @@ const toModel = (model: string, when: Rule['when'] = {}): Rule => ({
   when,
   lead: { kind: 'model', model },
 })
-const TURN = { messages: [{ role: 'user' }, { role: 'assistant' }, { role: 'user' }] }
 
 describe('a rule that holds', () => {
   it('leads to an arm, whatever its share is, and is told', () => {
@@ -176,45 +181,58 @@ describe('a cohort', () => {
   })
 })
 
-describe('a conversation under way', () => {
-  const before = { arms: [arm('canary', 100), arm('stable', 0)], until: 1_000 }
-  const at = (model: Partial<ModelRoute> = {}) => fleet({ before, ...model })
-  const armOf = (snapshot: Snapshot, said: object = {}) =>
-    resolve(snapshot, asked({ model: 'qwen', body: TURN, now: 999, ...said })).arm.name
+describe('a conversation may keep', () => {
+  const namesOf = ({ keepable }: Route) => keepable.map(({ arm: { name } }) => name)
+  const may = (at: Snapshot, said: object = {}) =>
+    namesOf(resolve(at, asked({ model: 'qwen', ...said })))
 
-  it('keeps the arm that it had before shares changed, for a while', () => {
-    expect(armOf(at())).toBe('canary')
-    expect(armOf(at(), { now: 1_000 }), 'its time is over').toBe('stable')
-    expect(armOf(at({ before: null })), 'a guard has turned it off').toBe('stable')
+  it('each arm of its model, with a share or without, but one that is off', () => {
+    expect(may(fleet())).toEqual(['stable', 'canary', 'third'])
+    const arms = [arm('stable', 1), arm('canary', 0, { off: true }), arm('third', 0)]
+    expect(may(fleet({ arms }))).toEqual(['stable', 'third'])
   })
 
-  it('does not keep who begins anew', () => {
-    expect(armOf(at(), { body: { messages: [{ role: 'user' }] } })).toBe('stable')
+  it('what a rule gives a weight, and no other arm', () => {
+    const at = ruled({ when: {}, lead: { kind: 'arms', weights: { canary: 30, third: 70 } } })
+    expect(may(at)).toEqual(['canary', 'third'])
   })
 
-  it('keeps its arm while the pool is there, though the arm has left its model', () => {
-    expect(armOf(at({ arms: [arm('stable', 1)] }))).toBe('canary')
-    const { pools, ...rest } = at()
-    const { canary: _, ...others } = pools
-    expect(armOf({ ...rest, pools: others })).toBe('stable')
+  it('nothing where no share has decided, or there is one arm', () => {
+    expect(may(fleet(), { model: 'qwen@third' }), 'its own word').toEqual([])
+    expect(may(ruled(toArm('canary'))), 'a rule').toEqual([])
+    expect(may(fleet({ arms: [arm('stable', 1)] }))).toEqual([])
   })
 
-  it('loses an adapter that its model asks for no more', () => {
-    const tuned = { arms: [arm('canary', 1, { adapter: 'tuned' })], until: 1_000 }
-    expect(armOf(at({ before: tuned }))).toBe('stable')
-    const arms = [arm('stable', 1), arm('canary', 0, { adapter: 'tuned' })]
-    expect(armOf(at({ before: tuned, arms }))).toBe('canary')
+  it('an arm of the model that a rule leads to, or that is fallen back to', () => {
+    const wide = { ...SMALL, arms: [...SMALL.arms, arm('third', 0)] }
+    const { models, ...rest } = fleet({
+      rules: [toModel('small', { stream: true })],
+      fallback: ['small'],
+    })
+    const at = { ...rest, models: { ...models, small: wide } }
+    expect(may(at, { stream: true })).toEqual(['stable', 'third'])
+    const [, fallback] = resolveAll(at, asked({ model: 'qwen' }))
+    expect(fallback && namesOf(fallback)).toEqual(['stable', 'third'])
+  })
+})
+
+describe('a route that keeps an arm', () => {
+  const at = fleet({ arms: [arm('stable', 1), arm('canary', 0, { adapter: 'tuned' })] })
+  const route = resolve(at, asked({ model: 'qwen' }))
+  const kept = (arm: string, model = 'qwen') => keeping(route, { model, arm })
+
+  it('is the same way to that arm, and all that serves it', () => {
+    const there = kept('canary')
+    expect(there).toEqual({ ...route, arm: there.arm, pool: there.pool })
+    expect(there).toMatchObject({ arm: { name: 'canary' }, pool: { servedAs: 'tuned' } })
+    expect(keeping(there, { model: 'qwen', arm: 'canary' })).toBe(there)
   })
 
-  it('goes where a rule leads, or its own word', () => {
-    expect(armOf(at({ rules: [toArm('third')] }))).toBe('third')
-    expect(armOf(at(), { model: 'qwen@third' })).toBe('third')
-  })
-
-  it('keeps its arm of a model that a rule leads to', () => {
-    const snapshot = ruled(toModel('small'))
-    const kept = { ...SMALL, before: { arms: [arm('was', 1, { pool: 'third' })], until: 1_000 } }
-    expect(armOf({ ...snapshot, models: { ...snapshot.models, small: kept } })).toBe('was')
+  it('is the very same where there is none to keep', () => {
+    expect(keeping(route, null)).toBe(route)
+    expect(kept('stable')).toBe(route)
+    expect(kept('third'), 'it has left the model').toBe(route)
+    expect(kept('canary', 'small'), 'it is another model’s').toBe(route)
   })
 })
 

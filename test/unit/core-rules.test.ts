@@ -22,6 +22,16 @@ describe('a condition', () => {
       yes: { headers: { 'X-Model-Version': 'v2.1' } },
       no: { headers: { 'x-model-version': 'int' } },
     },
+    {
+      when: { headers: { 'x-model-version': ['int8'] } },
+      yes: { headers: { 'x-model-version': 'int4,  int8' } },
+      no: { headers: { 'x-model-version': 'int8 int8' } },
+    },
+    {
+      when: { headers: { 'x-a': ['a, b'] } },
+      yes: { headers: { 'x-a': 'a, b' } },
+      no: { headers: { 'x-a': 'a' } },
+    },
     { when: { headers: { 'x-a': ['*'] } }, yes: { headers: { 'x-a': 'b' } }, no: {} },
     { when: { stream: true }, yes: { stream: true }, no: { stream: false } },
     { when: { stream: false }, yes: { stream: false }, no: { stream: true } },
@@ -91,6 +101,12 @@ describe('rules', () => {
     expect(ruleFor(rules, asked({ tenant: 'x' }))).toBe(2)
     expect(ruleFor(rules.slice(0, 2), asked({ tenant: 'x' }))).toBeNull()
     expect(ruleFor(undefined, asked())).toBeNull()
+  })
+
+  it('are passed over where they lead to arms that are off; the others keep their places', () => {
+    const rules = [{ ...rule({ plans: ['*'] }), off: true as const }, rule({})]
+    expect(ruleFor(rules, asked({ plan: 'pro' }))).toBe(1)
+    expect(looksAtPlan(rules)).toBe(false)
   })
 
   it('look at the plan where one of them names plans', () => {

@@ -762,3 +762,51 @@ describe('after a reset', () => {
     expect(codeOf(world.admit())).toBe('rate_limit_exceeded')
   })
 })
+
+describe('a conversation', () => {
+  const keepMs = 10 * MINUTE
+  const said = { key: 'c', mayKeep: ['stable', 'canary'], keepMs, underWay: true, turn: null }
+  const keeps = (world: TenantWorld, arm: string, more: object = {}) => {
+    const verdict = world.admit({ conversation: { ...said, arm, ...more } })
+    if (verdict.kind !== 'admitted') throw new Error(`not admitted: ${codeOf(verdict)}`)
+    return verdict.keepsArm
+  }
+
+  it('is told to keep the arm that it has had, where shares give it another one', () => {
+    const world = new TenantWorld()
+    expect(keeps(world, 'canary', { underWay: false })).toBeUndefined()
+    expect(keeps(world, 'canary')).toBeUndefined()
+    expect(keeps(world, 'stable')).toBe('canary')
+    world.now += 9 * MINUTE
+    expect(keeps(world, 'stable'), 'its time begins anew with each request').toBe('canary')
+    world.now += 9 * MINUTE
+    expect(keeps(world, 'stable')).toBe('canary')
+    world.now += 10 * MINUTE
+    expect(keeps(world, 'stable'), 'it was idle').toBeUndefined()
+  })
+
+  it('is not noted by what is refused', () => {
+    const world = new TenantWorld({ plan: { rpm: 2 } })
+    keeps(world, 'canary', { underWay: false })
+    keeps(world, 'canary')
+    const refused = world.admit({ conversation: { ...said, arm: 'stable', underWay: false } })
+    expect(refused).not.toHaveProperty('keepsArm')
+    expect(codeOf(refused)).toBe('rate_limit_exceeded')
+    world.now += MINUTE + 1
+    expect(keeps(world, 'stable')).toBe('canary')
+  })
+
+  it('of a Worker of the release before is none', () => {
+    const world = new TenantWorld()
+    expect(world.admit()).not.toHaveProperty('keepsArm')
+  })
+
+  it('keeps its arm over a reset, and is one of its tenant alone', () => {
+    const [world, other] = [new TenantWorld(), new TenantWorld()]
+    keeps(world, 'canary', { underWay: false })
+    expect(keeps(other, 'stable')).toBeUndefined()
+    world.checkpoint()
+    world.reset()
+    expect(keeps(world, 'stable')).toBe('canary')
+  })
+})

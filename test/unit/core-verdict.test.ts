@@ -133,6 +133,29 @@ describe('what a fault passes on', () => {
   })
 })
 
+describe('a model that vLLM does not know', () => {
+  it.each(['error-model', 'error-model-stream', 'error-messages-model'])(
+    'is told from other faults: %s',
+    (sample) => {
+      const { status, text } = recorded(sample)
+      expect(judged(status, text)).toMatchObject({ kind: 'fault', unknownModel: true })
+    },
+  )
+
+  it.each([
+    {
+      status: 404,
+      text: vllm("Response with id 'x' not found.", 404),
+      why: 'a response is missing',
+    },
+    { status: 404, text: '{"error":"The model `x` does not exist."}', why: 'it is not vLLM' },
+    { status: 500, text: vllm('The model `x` does not exist.', 500), why: 'the engine failed' },
+  ])('is not what $status says where $why', ({ status, text }) => {
+    expect(judged(status, text)).toMatchObject({ kind: 'fault' })
+    expect(judged(status, text)).not.toHaveProperty('unknownModel')
+  })
+})
+
 describe('what upstream says', () => {
   const said = (message: string, naming = NAMING): string => {
     const verdict = judge(400, vllm(message, 400), naming)
@@ -266,5 +289,30 @@ describe('the name vLLM knows, in its own words', () => {
   ])('is the public one where it stands by itself: $servedAs', ({ servedAs, said, told }) => {
     const text = JSON.stringify({ error: { message: said, type: 'BadRequestError', code: 400 } })
     expect(judge(400, text, { servedAs, model: 'qwen' })).toMatchObject({ message: told })
+  })
+  it.each([
+    { said: 'Qwen has no Qwen-sql', told: 'the model has no the model' },
+    { said: 'Qwen-sql-2 of Qwen', told: 'Qwen-sql-2 of the model' },
+    { said: 'not v1/Qwen', told: 'not v1/the model' },
+  ])('is the base model as well, where it was asked for an adapter: $said', ({ said, told }) => {
+    const text = JSON.stringify({ error: { message: said, type: 'BadRequestError', code: 400 } })
+    const naming = { servedAs: 'Qwen-sql', base: 'Qwen', model: 'the model' }
+    expect(judge(400, text, naming)).toMatchObject({ message: told })
+  })
+
+  it('is the longer one where one begins with the other', () => {
+    const text = JSON.stringify({
+      error: { message: 'a.b of a', type: 'BadRequestError', code: 400 },
+    })
+    const naming = { servedAs: 'a', base: 'a.b', model: 'qwen' }
+    expect(judge(400, text, naming)).toMatchObject({ message: 'qwen of qwen' })
+  })
+
+  it('is said once for a public name that has the base model in it', () => {
+    const text = JSON.stringify({
+      error: { message: 'no sql', type: 'BadRequestError', code: 400 },
+    })
+    const naming = { servedAs: 'sql', base: 'Qwen', model: 'v1/Qwen' }
+    expect(judge(400, text, naming)).toMatchObject({ message: 'no v1/Qwen' })
   })
 })

@@ -64,6 +64,15 @@ describe('the names of a realtime model', () => {
     })
   })
 
+  it('of an adapter, hide that of the model it is put on as well', () => {
+    const names = { ...NAMES, servedAs: 'whisper-legal', base: 'org/whisper-large', shown: 'legal' }
+    const said = { type: 'error', error: 'whisper-legal on org/whisper-large failed' }
+    expect(JSON.parse(fromUpstream(JSON.stringify(said), names))).toEqual({
+      ...said,
+      error: 'legal on legal failed',
+    })
+  })
+
   it('leave alone what was heard, even where somebody says such a name', () => {
     const text =
       '{"type":"transcription.delta","delta":"the \\"model\\" org/whisper-large \\"error\\""}'

@@ -153,6 +153,13 @@ describe('the work in each pool', () => {
     expect(of(to({ pool: 'other' }))).not.toBe(of(route))
   })
 
+  it('takes the estimate that was made for a rule, by the same figures', () => {
+    const media = { image: 500, audioSecond: 1 }
+    const promptTokens = (given?: object) => (given === media ? 77 : 0)
+    const of = workFor(body, { ...source, promptTokens })
+    expect(of(to({ mediaTokens: media })).promptTokens).toBe(77)
+  })
+
   it('is by the adapter of its arm, each of a pool by itself', () => {
     const of = workFor(body, source)
     const [own, tuned, other] = [

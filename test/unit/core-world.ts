@@ -45,6 +45,10 @@ export interface World {
   readonly endpoint?: Endpoint
   /** What the instances of the model asked for answer; more than one thing, in turn. */
   readonly instances?: Instances
+  /** Further arms of that model, each of a pool by its name, and their instances. */
+  readonly arms?: Readonly<Record<string, Instances>>
+  /** The arm of it that the tenant's object says the conversation keeps. */
+  readonly keeps?: string
   /** Models to fall back to, and their instances. */
   readonly fallback?: Readonly<Record<string, Instances>>
   /** What a pool says in place of taking the first instance that is not avoided. */
@@ -99,20 +103,27 @@ export function worldOf(world: World) {
     arm: modelRoute().arms[0]!,
     pool: poolRoute({ timeouts, ...pool }),
     asked: name,
+    keepable: [],
     rule: null,
     shown: as,
     fleet: 7,
   })
   const pools: Record<string, Instances> = {
     'qwen-14b': world.instances ?? {},
+    ...world.arms,
     ...world.fallback,
     ...(world.shadow && { shadow: world.shadow }),
   }
   const { share = 1 } = world
   const asked = routeTo('qwen', world.route ?? {}, shown)
+  const others = Object.keys(world.arms ?? {}).map((name) => ({
+    arm: { name, pool: name, weight: 0 },
+    pool: poolRoute({ timeouts, pool: name, servedAs: name }),
+  }))
   const routes: Routes = [
     {
       ...asked,
+      keepable: others.length === 0 ? [] : [asked, ...others],
       model: { ...asked.model, ...(world.shadow && { shadow: { pool: 'shadow', share } }) },
     },
     ...Object.keys(world.fallback ?? {}).map((name) => routeTo(name, { pool: name }, name)),
@@ -188,13 +199,18 @@ export function worldOf(world: World) {
   }
   const receipt: Receipt = { requestId: 'req_1', shown: true }
   const stream = body['stream'] === true && endpoint.dialect !== null
+  let keeps: Reservation['keeps'] = null
   const reservation: Reservation = {
     warm: world.class !== null,
     class: world.class ?? 'standard',
+    get keeps() {
+      return keeps
+    },
     allows: (model) => world.allows?.(model) ?? true,
-    reserve: (claim) => {
+    reserve: async (claim) => {
       seen.claims.push(claim())
-      return world.admission ?? Promise.resolve()
+      await world.admission
+      if (world.keeps !== undefined) keeps = { model: 'qwen', arm: world.keeps }
     },
     watch: (onWithdrawn) => void seen.revocations.push(onWithdrawn),
     settle: (bill) => void seen.bills.push(bill),

@@ -100,7 +100,6 @@ describe('compileFleet', () => {
         interTokenP95Times: 1.5,
       },
       shadow: null,
-      before: null,
     })
     expect(snapshot.models['baichuan']).toMatchObject({ created: 0, path: '/baichuan' })
     expect(snapshot).toMatchObject({ version: 7, corsOrigins: ['*'], receipts: true })
@@ -284,7 +283,6 @@ it('is of the format whose fields these are', () => {
         'hosts.*',
         'sticky',
         'keepArmMs',
-        'before',
         'guard',
         'shadow',
         'shadow.pool',
@@ -394,7 +392,7 @@ const ADDED: Readonly<Record<number, Readonly<Record<string, readonly string[]>>
   4: { snapshot: ['terms', 'jwt'] },
   5: {
     snapshot: ['revision'],
-    model: ['hosts', 'sticky', 'rules', 'guard', 'shadow', 'keepArmMs', 'before'],
+    model: ['hosts', 'sticky', 'rules', 'guard', 'shadow', 'keepArmMs'],
     arm: ['adapter'],
     route: ['instances'],
     config: ['adapters', 'compared'],
@@ -469,7 +467,6 @@ describe('what an earlier release compiled', () => {
       guard: null,
       shadow: null,
       keepArmMs: 600_000,
-      before: null,
     })
     expect(pools[0]?.instances.map(({ lastResort }) => lastResort)).toEqual([false, false, false])
     expect(pools[0]).toMatchObject(older.pools[0] ?? {})

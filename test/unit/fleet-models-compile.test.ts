@@ -95,7 +95,6 @@ describe('a model', () => {
       guard: null,
       shadow: null,
       keepArmMs: 600_000,
-      before: null,
     })
   })
 

@@ -53,6 +53,21 @@ describe('Lanes', () => {
     expect(begun.at(-1), 'but for the one that is kept for the second').toBe('s4')
   })
 
+  it('keep none for what can wait, but when it waits, and never more than one', async () => {
+    const lanes = new Lanes(3, ['urgent', 'idle'], ['idle'])
+    const { of, begun, endNext } = works()
+    for (const name of ['u1', 'u2', 'u3', 'u4']) void lanes.run('urgent', of(name))
+    expect(begun, 'all lanes are theirs').toEqual(['u1', 'u2', 'u3'])
+    for (const name of ['i1', 'i2']) void lanes.run('idle', of(name))
+    expect(begun).toHaveLength(3)
+    await endNext()
+    expect(begun.at(-1), 'who has waited gets the next').toBe('i1')
+    for (let i = 0; i < 2; i++) await endNext()
+    expect(begun.slice(4), 'and one alone').toEqual(['u4'])
+    await endNext()
+    expect(begun.at(-1)).toBe('i2')
+  })
+
   it('let so many pass before one that can wait, and no more', async () => {
     const lanes = new Lanes(1, ['any'])
     const { of, begun, endNext } = works()

@@ -52,6 +52,11 @@ describe('what a request counts as for its arm', () => {
       total: 'truncated',
     },
     { named: { ending: 'lost' }, counted: { lost: 1 }, total: 'lost' },
+    {
+      named: { ending: 'upstream-failed', blameless: true, adapterMissing: true },
+      counted: { requests: 1, failed: 1 },
+      total: 'failed',
+    },
   ] as const)('$named', ({ named, counted, total }) => {
     const made = counters('qwen')
     request(made, CANARY, named)
@@ -174,6 +179,17 @@ describe('arms that nobody compares', () => {
 })
 
 describe('the number of arms', () => {
+  it('is bounded for each model, so that none makes room for another model', () => {
+    const models = Array.from({ length: 100 }, (_, i) => `m-${i}`)
+    const made = counters(...models)
+    for (let i = 0; i < 3; i++)
+      for (const model of models)
+        for (const arm of ['stable', 'canary']) request(made, { model, arm })
+    expect(made.counts).toHaveLength(200)
+    expect(made.counts.every(({ done }) => done === 3)).toBe(true)
+    expect(made.take().every(({ requests }) => requests === 3)).toBe(true)
+  })
+
   it('is bounded, and the one that is longest unused makes room', () => {
     const made = counters('qwen')
     request(made, STABLE)
@@ -182,7 +198,7 @@ describe('the number of arms', () => {
       request(made, { model: 'qwen', arm: `made-up-${i}` })
     }
     const arms = made.counts
-    expect(arms).toHaveLength(64)
+    expect(arms).toHaveLength(16)
     expect(arms).toContainEqual({ ...STABLE, ...NOTHING, done: 101 })
     expect(arms.map(({ arm }) => arm)).toContain('made-up-99')
     expect(arms.map(({ arm }) => arm)).not.toContain('made-up-0')

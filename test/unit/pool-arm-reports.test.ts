@@ -19,11 +19,13 @@ function world() {
   const counters = new ArmCounters()
   counters.configure(['qwen'])
   const timers: { ms: number; act: () => Promise<void> }[] = []
+  const sleeps: { ms: number; wake: () => void }[] = []
   const send = vi.fn<(arms: readonly ArmFigures[]) => Promise<void>>(async () => undefined)
   const reports = new ArmReports({
     counters,
     send,
     after: (ms, act) => void timers.push({ ms, act }),
+    sleep: (ms) => new Promise<void>((wake) => void sleeps.push({ ms, wake })),
     now: () => clock.now,
   })
   const ends = (times = 1): void => {
@@ -34,7 +36,7 @@ function world() {
     await timers.shift()?.act()
   }
   const told = () => send.mock.calls.map(([arms]) => arms.map(({ requests }) => requests))
-  return { reports, send, timers, ends, second, told, clock }
+  return { reports, send, timers, sleeps, ends, second, told, clock }
 }
 
 describe('a report', () => {
@@ -76,6 +78,20 @@ describe('a report', () => {
     ends()
     await second()
     expect(told()).toEqual([[2], [3]])
+  })
+
+  it('that is never answered ends after five seconds, and the next goes without it: it may have been heard', async () => {
+    const { ends, second, told, send, sleeps, timers } = world()
+    send.mockImplementationOnce(() => new Promise(() => {}))
+    ends(5)
+    const hung = second()
+    ends(2)
+    expect(sleeps.map(({ ms }) => ms)).toEqual([5_000])
+    expect(timers).toEqual([])
+    sleeps[0]!.wake()
+    await hung
+    await second()
+    expect(told()).toEqual([[5], [2]])
   })
 
   it('is given up after a minute: what is told then is of then', async () => {

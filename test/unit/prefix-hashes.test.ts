@@ -29,6 +29,14 @@ const user = (content: unknown) => ({ role: 'user', content })
 const assistant = (content: unknown) => ({ role: 'assistant', content })
 const completion = (prompt: unknown) => hashes({ prompt }, { path: '/v1/completions' })
 
+it.each([{ toString: 1 }, [{ toString: 1 }], null, 7])(
+  'are made of whatever stands in place of a role or a type: %j',
+  (odd) => {
+    const turns = [{ role: odd, content: [{ type: odd, text: prose(200) }] }, { type: odd }]
+    expect(hashes({ messages: turns }).length).toBeGreaterThan(0)
+  },
+)
+
 describe('the blocks of a prompt', () => {
   it('are as many as are whole, for short prompts and for long ones', () => {
     expect(completion(prose(63))).toHaveLength(0)

@@ -1,6 +1,8 @@
 /** A small fleet with arms: two models, one of them guarded, and a webhook that hears of guards. */
 import { runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test'
+import { vi } from 'vitest'
 import type { ArmFigures, ModelStatus } from '../../durable-objects/fleet/contract.ts'
+import { SETTLE_MS } from '../../durable-objects/fleet/guard-watch.ts'
 import { fleet, fleetStub } from './world.ts'
 
 export const GRAY = `
@@ -69,6 +71,23 @@ export const figures = (arm: string, named: Partial<ArmFigures> = {}): ArmFigure
   interToken: {},
   ...named,
 })
-export const report = (...arms: ArmFigures[]) => fleet().report!({ pool: 'q', arms })
+const clock = { behindMs: 0 }
+const realNow = Date.now
+// Each object reads it at its birth, so it is put in before.
+vi.spyOn(Date, 'now').mockImplementation(() => realNow() - clock.behindMs)
+
+/** Does something as long ago as a finding takes to settle. */
+export async function earlier(act: () => Promise<unknown>): Promise<void> {
+  clock.behindMs = SETTLE_MS
+  await act()
+  clock.behindMs = 0
+}
+
+/** A pool's report, and one with nothing new once that has settled. */
+export async function report(...arms: ArmFigures[]): Promise<void> {
+  await earlier(() => reportNow(...arms))
+  await reportNow(...arms.map(({ model, arm }) => figures(arm, { model, requests: 0 })))
+}
+export const reportNow = (...arms: ArmFigures[]) => fleet().report!({ pool: 'q', arms })
 export const reportBad = () =>
   report(figures('stable', { requests: 900 }), figures('canary', { truncated: 12 }))

@@ -6,10 +6,12 @@ import {
   GRAY,
   applied,
   canary,
+  earlier,
   figures,
   modelNow,
   order,
   report,
+  reportNow,
   reportBad,
   ring,
   snapshotNow,
@@ -43,7 +45,7 @@ describe('a guard', () => {
     const { revision } = await snapshotNow()
     await reportBad()
     expect(await weights()).toEqual([100, 0])
-    expect(await modelNow()).toMatchObject({ before: null })
+    expect((await modelNow()).arms[1]?.off, 'no conversation keeps it').toBe(true)
     expect((await snapshotNow()).revision).toBeGreaterThan(revision!)
     const { rollout, figures: shown } = await canary()
     expect(rollout).toMatchObject({
@@ -57,6 +59,22 @@ describe('a guard', () => {
     expect(warned).toHaveBeenCalledWith(expect.stringContaining(WHY))
     await abortAllDurableObjects()
     expect(await weights(), 'for good').toEqual([100, 0])
+  })
+
+  it('waits until all pools have told of what one has told, and looks again', async () => {
+    await earlier(() => reportNow(figures('stable'), figures('canary', { failed: 50 })))
+    await reportNow(figures('stable', { requests: 900, failed: 450 }))
+    await report(figures('canary', { failed: 50 }), figures('stable', { failed: 50 }))
+    expect(await weights(), 'a failure that all arms share').toEqual([90, 10])
+  })
+
+  it('looks again by itself where no more requests come, and so no more reports', async () => {
+    await earlier(() =>
+      reportNow(figures('stable', { requests: 900 }), figures('canary', { truncated: 12 })),
+    )
+    expect(await weights(), 'not yet').toEqual([90, 10])
+    await ring()
+    expect(await weights()).toEqual([100, 0])
   })
 
   it('turns off an arm that has its share from the file, until it is resumed', async () => {
@@ -170,6 +188,7 @@ describe('a webhook', () => {
   it('is told if and only if the arm is off', async () => {
     await runInDurableObject(fleetStub(), async (object, { storage: { sql } }) => {
       const arms = [figures('stable', { requests: 900 }), figures('canary', { failed: 50 })]
+      await earlier(() => object.report({ pool: 'q', arms }))
       for (const table of ['revision', 'guard_notices']) {
         sql.exec(
           `CREATE TRIGGER crash BEFORE INSERT ON ${table} BEGIN SELECT RAISE(ABORT, 'crash'); END`,

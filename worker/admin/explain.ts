@@ -48,9 +48,9 @@ explainRoutes.post('/', async (c) => {
   const plan = said.plan ?? entry?.plan ?? null
   const place = { host, prefix: '' }
   const who = { tenant, keyId: key, plan: () => plan, headers }
-  const asked = askedOf(call, { ...place, ...who, now: Date.now() })
+  const asked = askedOf(call, { ...place, ...who })
   const asker = askerOf(c.req.raw, tenant, headers)
-  const work = workFor(call.body, { path, salt, asker })
+  const work = workFor(call.body, { path, salt, asker, promptTokens: asked.promptTokens })
 
   const explainRoute = async (route: Route) => {
     const { prefix, ...told } = { ...work(route), class: serviceClass }

@@ -22,16 +22,20 @@ const chunks = {
 export const chat: Dialect = {
   ...chunks,
   meaning: (frame) => meaning(frame, ({ delta }) => speaks(delta)),
-  isBlank: (answer) => !choicesOf(answer).some(({ message }) => speaks(message)),
+  isBlank: (answer) => choicesOf(answer).every((it) => endedByItself(it) && !speaks(it['message'])),
   assemble: assembleChat,
 }
 
 export const completions: Dialect = {
   ...chunks,
   meaning: (frame) => meaning(frame, ({ text }) => filled(text)),
-  isBlank: (answer) => !choicesOf(answer).some(({ text }) => filled(text)),
+  isBlank: (answer) => choicesOf(answer).every((it) => endedByItself(it) && !filled(it['text'])),
   assemble: assembleCompletion,
 }
+
+/** At a string or token of the tenant's own, vLLM says at which: there, and at a limit, no text is the right answer. */
+const endedByItself = ({ finish_reason: why, stop_reason: at = null }: Json): boolean =>
+  why === 'stop' && at === null
 
 /** `reasoning_content` is what older vLLM and other servers call `reasoning`. */
 const SAID = [

@@ -65,7 +65,8 @@ export interface Dialect {
    */
   readonly assemble: Assemble | null
   /**
-   * Whether an answer in one piece has no content. Null: no content is an answer like any other, as a
+   * Whether an answer in one piece has no content though the engine ended it by itself: not at its
+   * limit, nor at a stop of the tenant's own. Null: no content is an answer like any other, as a
    * recording's silence is.
    */
   readonly isBlank: ((answer: Json) => boolean) | null

@@ -23,7 +23,8 @@ export const messages: Dialect = {
   rename: (frame, said, shown) => renameInside(frame, 'message', said, shown),
   tokenIds: false,
   tokensOf,
-  isBlank: ({ content }) => !(Array.isArray(content) && content.some(speaks)),
+  isBlank: ({ content, stop_reason: why }) =>
+    why === 'end_turn' && !(Array.isArray(content) && content.some(speaks)),
   assemble: assembleMessage,
   errorFrame: (error: ErrorDetail) => {
     const event = { type: 'error', error: { type: anthropicType(error), message: error.message } }

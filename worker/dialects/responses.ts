@@ -25,7 +25,8 @@ export const responses: Dialect = {
     const usage = frames.map((frame) => responseOf(frame)['usage']).findLast(isObject)
     return usage ? inputUsage(usage) : null
   },
-  isBlank: ({ output }) => !(Array.isArray(output) && output.some(speaks)),
+  isBlank: ({ output, status }) =>
+    status === 'completed' && !(Array.isArray(output) && output.some(speaks)),
   assemble: (frames) => {
     const last = frames.at(-1)
     return last && meaning(last) === 'end' ? responseOf(last) : null

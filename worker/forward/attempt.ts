@@ -14,6 +14,7 @@ import { wayOf, type Way } from './way.ts'
 import { Witness } from './witness.ts'
 
 const EMPTY = { empty: true } as const
+const ADAPTER_MISSING = { adapterMissing: true } as const
 
 interface SettleOptions {
   readonly whole?: Whole | null
@@ -27,6 +28,8 @@ interface SettleOptions {
 export class Attempt {
   readonly #order: Pick<Order, 'endpoint' | 'signal' | 'promptEstimate' | 'reservation' | 'tokens'>
   readonly #model: string
+  /** An adapter is asked for: an instance may lack it and be well. */
+  readonly #adapter: boolean
   readonly #naming: Naming
   readonly #deps: ForwardDeps
   readonly #slot: Slot
@@ -42,13 +45,15 @@ export class Attempt {
   #empty = false
   #way: Way = {}
   #givenUp = false
+  #adapterMissing = false
   #withdrawn: Refusal | null = null
 
   constructor(order: Order, route: Route, deps: ForwardDeps, slot: Slot) {
     const { endpoint, signal, deadline, promptEstimate, reservation, tokens } = order
     this.#order = { endpoint, signal, promptEstimate, reservation, tokens }
     this.#model = route.model.name
-    this.#naming = { servedAs: route.pool.servedAs, model: route.shown }
+    this.#adapter = (route.arm.adapter ?? null) !== null
+    this.#naming = namingOf(route, deps)
     this.#deps = deps
     this.#slot = slot
     this.#sentAt = deps.now()
@@ -89,6 +94,15 @@ export class Attempt {
 
   /** Calls the instance and reads on until it is clear what this is. Never rejects. */
   async run(
+    upstream: UpstreamCall,
+    wantsStream: boolean,
+  ): Promise<Opened | Whole | Rejection | Fault> {
+    const outcome = await this.#ask(upstream, wantsStream)
+    this.#adapterMissing = this.#adapter && 'unknownModel' in outcome
+    return outcome
+  }
+
+  async #ask(
     upstream: UpstreamCall,
     wantsStream: boolean,
   ): Promise<Opened | Whole | Rejection | Fault> {
@@ -185,7 +199,11 @@ export class Attempt {
       durationMs: now - this.#sentAt,
       ...(ending === 'done' && (whole?.empty ?? this.#empty) && EMPTY),
       ...this.#way,
-      blameless: this.#givenUp || (this.#watchdog.expired === 'total' && this.#watchdog.wasLively),
+      ...(this.#adapterMissing && ADAPTER_MISSING),
+      blameless:
+        this.#givenUp ||
+        this.#adapterMissing ||
+        (this.#watchdog.expired === 'total' && this.#watchdog.wasLively),
     })
     this.#deps.defer(released)
     if (final) this.#order.reservation.settle({ ...used, model: this.#model })
@@ -207,4 +225,11 @@ export class Attempt {
     // He left during the prefill, or it is an answer that says nothing of usage: subtitles, embeddings as bytes.
     return { prompt: promptEstimate, completion: 0, cached: null, counted: 'estimate' }
   }
+}
+
+/** An engine may name its own model where it was asked for an adapter. */
+function namingOf({ arm, pool, shown }: Route, { fleet }: ForwardDeps): Naming {
+  const naming = { servedAs: pool.servedAs, model: shown }
+  const base = (arm.adapter ?? null) === null ? undefined : fleet()?.pools[pool.pool]?.servedAs
+  return base === undefined ? naming : { ...naming, base }
 }

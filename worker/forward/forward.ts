@@ -1,11 +1,11 @@
 import { Refusal } from '../refusal.ts'
-import type { Route } from '../routing/resolve.ts'
+import { keeping, type Route } from '../routing/resolve.ts'
 import { Attempt } from './attempt.ts'
 import type { Presentation } from './edits.ts'
 import type { Opened, Whole } from './open.ts'
 import type { Failure, ForwardDeps, Order } from './order.ts'
 import type { Slot } from './slot.ts'
-import { fleetInFlux, STALE_TRIES, StaleRoute, takeSlot } from './slots.ts'
+import { fleetInFlux, OtherArm, STALE_TRIES, StaleRoute, takeSlot } from './slots.ts'
 import type { UpstreamCall } from './upstream.ts'
 import { UNCOUNTED } from './usage.ts'
 import type { Rejection } from './verdict.ts'
@@ -57,15 +57,18 @@ async function answerFrom(
   const missed: string[] = []
 
   for (let leg = 0; leg < routes.length;) {
-    const route = routes[leg]
-    if (!route) break
+    const resolved = routes[leg]
+    if (!resolved) break
+    const route = keeping(resolved, order.reservation.keeps)
     if (leg > 0 && !order.reservation.allows(route.model.name)) {
       missed.push(`${route.model.name}: model_not_allowed`)
       leg++
       continue
     }
     try {
-      const answer = await askPool(route, { order, deps, failed, missed, onGrant })
+      const isFallback = route.model.name !== routes[0].model.name
+      const search = { order, deps, failed, missed, onGrant, isFallback }
+      const answer = await askPool(route, search)
       // A fallback's no is nothing to one who never asked for it.
       if (!(answer instanceof Refusal) && (leg === 0 || answer.kind !== 'rejection')) return answer
       if (answer instanceof Refusal) refusal ??= answer
@@ -74,6 +77,7 @@ async function answerFrom(
       failed = []
       leg++
     } catch (error) {
+      if (error instanceof OtherArm) continue // on to the one that its conversation keeps
       if (!(error instanceof StaleRoute)) throw error
       if (renewals++ === STALE_TRIES) throw fleetInFlux()
       routes = await order.renew(error.version) // and on from the same place
@@ -90,6 +94,8 @@ interface Search {
   readonly failed: Failure[]
   readonly missed: string[]
   readonly onGrant: (route: Route) => void
+  /** Whether this is not the model that was asked for, nor where its rules lead. */
+  readonly isFallback: boolean
 }
 
 /**
@@ -97,14 +103,14 @@ interface Search {
  * before that is left for another one, at most `attempts` times.
  *
  * @returns a refusal when this pool could not answer
- * @throws Refusal when the tenant may not ask, or the request itself is at fault; StaleRoute
+ * @throws Refusal when the tenant may not ask, or the request itself is at fault; StaleRoute; OtherArm
  */
 async function askPool(
   route: Route,
-  { order, deps, failed, missed, onGrant }: Search,
+  { order, deps, failed, missed, onGrant, isFallback }: Search,
 ): Promise<Answer | Refusal> {
   const { receipt, stream } = order
-  const upstream = callFor(route, order)
+  const upstream = callFor(route, order, isFallback)
   if (upstream instanceof Refusal) return upstream
 
   while (failed.length < route.pool.attempts && deps.now() < order.deadline) {
@@ -131,7 +137,7 @@ async function askPool(
         attempt.settle('done', { whole: outcome })
         return outcome
       case 'rejection':
-        attempt.settle('done', { final: route.model.name === order.routes[0].model.name })
+        attempt.settle('done', { final: !isFallback })
         return outcome
       case 'fault': {
         const ending = attempt.endingOf(outcome)
@@ -155,11 +161,10 @@ async function askPool(
  * @returns a refusal where a fallback does not take the request: too large for it, say
  * @throws Refusal where the model that was asked for does not
  */
-function callFor(route: Route, { routes: [asked], prepare }: Order): UpstreamCall | Refusal {
+function callFor(route: Route, { prepare }: Order, isFallback: boolean): UpstreamCall | Refusal {
   try {
     return prepare(route)
   } catch (error) {
-    const isFallback = route.model.name !== asked?.model.name
     if (isFallback && error instanceof Refusal) return error
     throw error
   }

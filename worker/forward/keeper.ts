@@ -1,4 +1,5 @@
 import type { WatchRpc } from '../../durable-objects/pool/contract.ts'
+import { isUnknownMethod } from '../../durable-objects/unknown-method.ts'
 
 /** What an object gives out for as long as a request lives: a lease, a reservation. */
 export interface Kept {
@@ -135,7 +136,3 @@ async function wordOf(kept: Kept): Promise<void> {
   })
   return (watch ?? kept).wait()
 }
-
-/** As the runtime says it of an object that is still of the release before. */
-const isUnknownMethod = (cause: unknown): boolean =>
-  cause instanceof TypeError && cause.message.includes('does not implement')

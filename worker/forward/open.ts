@@ -21,7 +21,7 @@ export interface Opened {
   readonly splitter: FrameSplitter
   /** The rest, unlocked. */
   readonly rest: ReadableStream<Uint8Array>
-  /** The answer is over, and had no content where there should be some. */
+  /** The answer is over, ended by the engine itself, and had no content where there should be some. */
   readonly empty: boolean
 }
 
@@ -32,7 +32,7 @@ export interface Whole {
   readonly contentType: string
   /** What it says it used. */
   readonly tokens: Tokens | null
-  /** It has no content, where there should be some. */
+  /** The engine has ended it by itself, and it has no content where there should be some. */
   readonly empty: boolean
 }
 
@@ -91,11 +91,17 @@ export async function openStream(
         ahead: frames.slice(at + 1),
         splitter,
         rest: response.body,
-        empty: found === 'end' && reading.dialect.isBlank !== null,
+        empty: found === 'end' && isBlank(reading.dialect, opening),
       }
     }
   }
   return fault('the stream ended before any content')
+}
+
+/** @param frames all data frames of an answer that is over */
+function isBlank({ isBlank: judges, assemble }: Dialect, frames: readonly Json[]): boolean {
+  const answer = assemble?.(frames, {}) ?? null
+  return answer !== null && (judges?.(answer) ?? false)
 }
 
 /** @param over whether a frame before has said why the answer is over */

@@ -1,7 +1,7 @@
 import type { Snapshot } from '../../durable-objects/fleet/snapshot.ts'
 import type { SecretOf } from '../../durable-objects/fleet/target.ts'
-import type { Ending, PoolRpc, ServiceClass } from '../../durable-objects/pool/contract.ts'
-import type { Bill, Claim } from '../../durable-objects/tenant/contract.ts'
+import type { ArmName, Ending, PoolRpc, ServiceClass } from '../../durable-objects/pool/contract.ts'
+import type { Bill, Claim, ConversationClaim } from '../../durable-objects/tenant/contract.ts'
 import type { Endpoint } from '../ingress/endpoints.ts'
 import type { HeldBodies } from '../ingress/held-bodies.ts'
 import type { Unranked } from '../ingress/work.ts'
@@ -24,6 +24,8 @@ export interface Reservation {
    * @throws Refusal of the tenant's object
    */
   reserve(claim: () => Claim): Promise<void>
+  /** The arm that the request's conversation keeps, in place of the one claimed for; once it has been reserved. */
+  readonly keeps: ArmName | null
   /** Whether the tenant's plan, and the key, have a model in them; once it has been reserved. */
   allows(model: string): boolean
   /** @param onWithdrawn called once, with why, when the key was revoked or the tenant suspended, at once */
@@ -44,6 +46,8 @@ export interface Claimant {
   readonly work: (route: Route) => Unranked
   /** Which tokens it uses. */
   readonly tokens: Endpoint['tokens']
+  /** The conversation that it is part of, on this route; null, or absent: it keeps no arm. */
+  readonly conversation?: (route: Route) => ConversationClaim | null
   /** Aborted when the tenant leaves. */
   readonly signal: AbortSignal
   /** Whether it may wait for a slot. Default true. */

@@ -94,6 +94,7 @@ function copyOf(order: Order, route: Route, call: UpstreamCall, requestId: strin
 
 const UNMETERED: Reservation = {
   warm: true,
+  keeps: null,
   class: 'batch',
   reserve: () => Promise.resolve(),
   allows: () => false,

@@ -8,6 +8,7 @@ import {
 } from '../../durable-objects/pool/contract.ts'
 import type { Claim } from '../../durable-objects/tenant/contract.ts'
 import { Refusal } from '../refusal.ts'
+import { keeping } from '../routing/resolve.ts'
 import { askForSlot } from './fail-static.ts'
 import { drop } from './keeper.ts'
 import type { Claimant, Failure, ForwardDeps } from './order.ts'
@@ -23,6 +24,9 @@ export class StaleRoute extends Error {
   }
 }
 
+/** The tenant's object knows that the request's conversation keeps another arm than that of its route. */
+export class OtherArm extends Error {}
+
 /** Times the route of one request may turn out stale; each is an `apply` that overtook it. */
 export const STALE_TRIES = 3
 
@@ -31,7 +35,7 @@ export const fleetInFlux = (): Refusal =>
     headers: { 'retry-after': '1' },
   })
 
-/** For a slot that was granted to a request that may not have it. */
+/** For a slot that was granted to a request that may not have it, or goes elsewhere. */
 const REFUSED: Settlement = {
   ending: 'refused',
   ttftMs: null,
@@ -42,13 +46,13 @@ const REFUSED: Settlement = {
 
 /**
  * Asks for a slot while the tenant's object is still deciding: one round trip, not two. If that says
- * no, the slot goes back at once. Only where it is not known in which class the tenant is served, his
- * object is asked first.
+ * no, or that the conversation keeps another arm, the slot goes back at once. Only where it is not known in
+ * which class the tenant is served, his object is asked first.
  *
  * @param failed the attempts in this pool so far; their instances are avoided
  * @returns null when nobody is left who has not failed this request; a refusal when this pool has
  *   nothing to give, which another one may have: `pool_busy`, `no_instance_ready`, `router_unavailable`
- * @throws Refusal of the tenant's object; StaleRoute
+ * @throws Refusal of the tenant's object; StaleRoute; OtherArm, whose route is then `keeping` that arm
  */
 export async function takeSlot(
   claimant: Claimant,
@@ -56,7 +60,7 @@ export async function takeSlot(
   failed: readonly Failure[],
 ): Promise<Slot | Refusal | null> {
   const avoid = failed.map(({ instance }) => instance)
-  const reserving = claimant.reservation.reserve(() => claimOn(claimant, deps))
+  const reserving = reserve(claimant, deps)
   if (!claimant.reservation.warm) await reserving
   const [admitted, acquired] = await Promise.allSettled([
     reserving,
@@ -101,13 +105,22 @@ export async function takeSlot(
   }
 }
 
+/** @throws as {@link takeSlot} */
+async function reserve(claimant: Claimant, deps: ForwardDeps): Promise<void> {
+  const { route, reservation } = claimant
+  await reservation.reserve(() => claimOn(claimant, deps))
+  if (keeping(route, reservation.keeps) !== route) throw new OtherArm()
+}
+
 /**
  * What a request asks of its tenant's allowance. Answers are as long as the request allows, or as long
  * as nine in ten of this pool's are where it does not say.
  */
-function claimOn({ route, receipt, deadline, work, tokens }: Claimant, deps: ForwardDeps): Claim {
+function claimOn(claimant: Claimant, deps: ForwardDeps): Claim {
+  const { route, receipt, deadline, work, tokens } = claimant
   const { pool, limits } = route.pool
   const { promptTokens, outputTokens, answers = 1 } = work(route)
+  const conversation = claimant.conversation?.(route) ?? null
   const longest = Math.min(outputTokens ?? deps.news.usualOutputTokens(pool), limits.outputTokens)
   return {
     request: receipt.requestId,
@@ -117,6 +130,7 @@ function claimOn({ route, receipt, deadline, work, tokens }: Claimant, deps: For
     outputTokens: tokens === 'answer' ? longest * answers : 0,
     remainingMs: deadline - deps.now(),
     pressure: deps.news.pressure(pool),
+    ...(conversation && { conversation }),
   }
 }
 

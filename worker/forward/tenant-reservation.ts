@@ -1,4 +1,8 @@
-import { CONTRACT_VERSION, type ServiceClass } from '../../durable-objects/pool/contract.ts'
+import {
+  CONTRACT_VERSION,
+  type ArmName,
+  type ServiceClass,
+} from '../../durable-objects/pool/contract.ts'
 import type {
   Bill,
   Claim,
@@ -44,6 +48,7 @@ export class TenantReservation implements Reservation {
   #asked: Promise<Held | null> | null = null
   #class: ServiceClass | null
   #models: readonly string[] | null = null
+  #keeps: ArmName | null = null
   #over = false
   #held: Held | null = null
 
@@ -66,6 +71,10 @@ export class TenantReservation implements Reservation {
   async reserve(claim: () => Claim): Promise<void> {
     this.#asked ??= this.#ask(claim())
     await this.#asked
+  }
+
+  get keeps(): ArmName | null {
+    return this.#keeps
   }
 
   allows(model: string): boolean {
@@ -96,6 +105,8 @@ export class TenantReservation implements Reservation {
     const admittance = await admit(this.#applicant, claim)
     this.#class = admittance.standing?.class ?? this.#class ?? USUAL_CLASS
     this.#models = admittance.standing?.models ?? null
+    const { keepsArm } = admittance
+    if (keepsArm !== undefined) this.#keeps = { model: claim.model, arm: keepsArm }
     if (admittance.allowances) this.#receipt.allowances = admittance.allowances
     if (admittance.overLimit) this.#receipt['dry-run'] = admittance.overLimit
     this.#held = this.#keep(admittance, claim)

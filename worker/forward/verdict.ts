@@ -5,7 +5,10 @@ import { dataOf } from './frames.ts'
 
 /** Names that must not reach a tenant in an upstream's message, and what to say instead. */
 export interface Naming {
+  /** What vLLM was asked for. */
   readonly servedAs: string
+  /** The pool's own model, where that is an adapter of it. */
+  readonly base?: string
   readonly model: string
 }
 
@@ -30,6 +33,8 @@ export interface Fault {
   readonly unreached?: boolean
   /** True when a proxy on the way had waited too long. */
   readonly late?: boolean
+  /** True when vLLM knows no model of the name that it was asked for. */
+  readonly unknownModel?: boolean
 }
 
 /** The refusals that are about the request itself. 404 is judged by its body. */
@@ -56,8 +61,15 @@ export function judge(status: number, text: string, naming: Naming): Rejection |
   }
   if (TENANTS_OWN.has(status)) return rejection(status, { ...said, message }, codeOf(status, said))
   const reason = `HTTP ${status}: ${said.message}`
-  return { kind: 'fault', reason, message: said.byEngine ? message : null, ...late }
+  const { byEngine } = said
+  const unknownModel = status === 404 &&
+    byEngine &&
+    UNKNOWN_MODEL.test(said.message) && { unknownModel: true }
+  return { kind: 'fault', reason, message: byEngine ? message : null, ...late, ...unknownModel }
 }
+
+/** As vLLM says it (0.23 to 0.33). A response that is not there, which is 404 too, is another matter. */
+const UNKNOWN_MODEL = /^The model .* does not exist/s
 
 /** The same for an error inside a 200 stream, where the status stands in `code`. */
 export function judgeFrame(frame: Json, naming: Naming): Rejection | Fault {
@@ -166,15 +178,20 @@ function codeOf(status: number, { message }: Said): string {
   return status === 501 ? 'unsupported_value' : 'invalid_value'
 }
 
-/** A name where it stands by itself: names may be short, and letters of other words. */
-const asWord = (name: string): RegExp =>
-  new RegExp(`(?<![\\w.-])${name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}(?![\\w-])`, 'g')
+/** Names where they stand by themselves: they may be short, and letters of other words, or of each other. */
+export function asWords(names: readonly string[]): RegExp {
+  const each = names
+    .toSorted((a, b) => b.length - a.length)
+    .map((name) => name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'))
+  return new RegExp(`(?<![\\w.-])(?:${each.join('|')})(?![\\w-])`, 'g')
+}
 
 const PATH = /(?<![\w:/.<])\/(?:[\w.@-]+\/)+[\w.@-]*/g
 
 /** Upstream's words without filesystem paths and without names that only the operator knows. */
-function discreet(message: string, { servedAs, model }: Naming): string {
-  const named = servedAs === model ? message : message.replaceAll(asWord(servedAs), () => model)
+function discreet(message: string, { servedAs, base = servedAs, model }: Naming): string {
+  const names = [servedAs, base].filter((name) => name !== model)
+  const named = names.length === 0 ? message : message.replaceAll(asWords(names), () => model)
   return named
     .replace(/ Valid aliases: .*/s, '')
     .replace(PATH, '<path>')

@@ -51,16 +51,23 @@ function mediaEstimate(body: Json, { image, audioSecond }: MediaTokens): number 
 
 /** vLLM goes by the member and takes parts without a `type`; Anthropic's have a type and a source. */
 const isPicture = (part: Json): boolean =>
-  'image_url' in part || 'video_url' in part || /image|video/.test(String(part['type']))
+  'image_url' in part || 'video_url' in part || /image|video/.test(typeOf(part))
 
 const isSound = (part: Json): boolean =>
-  'input_audio' in part || 'audio_url' in part || /audio/.test(String(part['type']))
+  'input_audio' in part || 'audio_url' in part || /audio/.test(typeOf(part))
+
+/** Said by the tenant: anything may stand there. */
+const typeOf = ({ type }: Json): string => (typeof type === 'string' ? type : '')
 
 /** Whether there is a picture among the parts of a request's turns. */
-export const hasPictures = (body: Json): boolean =>
-  TURNS.flatMap((field) => [...partsIn(body[field])]).some(
-    (part) => 'image_url' in part || String(part['type']).includes('image'),
-  )
+export function hasPictures(body: Json): boolean {
+  for (const field of TURNS) {
+    for (const part of partsIn(body[field])) {
+      if ('image_url' in part || typeOf(part).includes('image')) return true
+    }
+  }
+  return false
+}
 
 /** The parts of all turns, those within a tool's result, and what a function of the Responses API gave. */
 function* partsIn(turns: unknown): Generator<Json> {

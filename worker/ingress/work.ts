@@ -1,3 +1,4 @@
+import type { MediaTokens } from '../../durable-objects/fleet/snapshot.ts'
 import type { Work } from '../../durable-objects/pool/contract.ts'
 import { isCount } from '../../durable-objects/pool/counts.ts'
 import { isObject, type Json } from '../json.ts'
@@ -73,6 +74,8 @@ export interface WorkSource {
   /** The tenant's, for vLLM's prefix cache. */
   readonly salt: string
   readonly asker: Asker
+  /** As {@link promptEstimate}, where somebody has worked it out already. */
+  readonly promptTokens?: (media?: MediaTokens) => number
 }
 
 /**
@@ -81,7 +84,12 @@ export interface WorkSource {
  */
 export function workFor(
   body: Json,
-  { path, salt, asker }: WorkSource,
+  {
+    path,
+    salt,
+    asker,
+    promptTokens: tokensWith = (media) => promptEstimate(body, media),
+  }: WorkSource,
 ): (route: Pick<Route, 'pool' | 'arm'>) => Unranked {
   const known = new Map<string, Unranked>()
   const outputTokens = outputTokensOf(body, path)
@@ -90,7 +98,7 @@ export function workFor(
     const before = known.get(name)
     if (before) return before
     const prefix = prefixHashes(body, { path, model, salt, ...(mediaTokens && { mediaTokens }) })
-    const promptTokens = promptEstimate(body, mediaTokens)
+    const promptTokens = tokensWith(mediaTokens)
     const work = workOf(body, asker, { promptTokens, outputTokens, prefix, adapter })
     known.set(name, work)
     return work

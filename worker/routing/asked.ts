@@ -3,7 +3,6 @@ import type { Call } from '../ingress/call.ts'
 import { hasPictures, promptEstimate } from '../ingress/estimate.ts'
 import { sessionOf } from '../ingress/work.ts'
 import type { Member } from './cohort.ts'
-import { isUnderWay } from './conversation.ts'
 import type { Place } from './names.ts'
 import type { Traits } from './rules.ts'
 
@@ -11,22 +10,20 @@ import type { Traits } from './rules.ts'
 export interface Asked extends Place, Traits, Member {
   /** The body's `model`. */
   readonly model: string | null
-  /** Whether it goes on with a conversation. */
-  readonly underWay: () => boolean
-  /** When it came, Unix milliseconds. */
-  readonly now: number
 }
 
-/** Who asks, from where, and when. */
+/** Who asks, and from where. */
 export interface Circumstances extends Place, Pick<Traits, 'tenant' | 'keyId' | 'plan'> {
   readonly headers: Headers
-  readonly now: number
 }
 
-/** A call as it is resolved. Nothing of the body is looked through before somebody wants to know. */
+/**
+ * A call as it is resolved. Nothing of the body is looked through before somebody wants to know, and nothing
+ * twice.
+ */
 export function askedOf(
   { body, model, stream, user }: Pick<Call, 'body' | 'model' | 'stream' | 'user'>,
-  { host, prefix, tenant, keyId, plan, headers, now }: Circumstances,
+  { host, prefix, tenant, keyId, plan, headers }: Circumstances,
 ): Asked {
   return {
     host,
@@ -39,11 +36,21 @@ export function askedOf(
     session: sessionOf(body, headers),
     headers,
     stream,
-    promptTokens: (media?: MediaTokens) => promptEstimate(body, media),
-    tools: () => [body['tools'], body['functions']].some(isFilled),
-    images: () => hasPictures(body),
-    underWay: () => isUnderWay(body),
-    now,
+    promptTokens: remembered((media?: MediaTokens) => promptEstimate(body, media)),
+    tools: remembered(() => [body['tools'], body['functions']].some(isFilled)),
+    images: remembered(() => hasPictures(body)),
+  }
+}
+
+/** Works something out once for each question. */
+function remembered<Q, A>(workOut: (question?: Q) => A): (question?: Q) => A {
+  const answers = new Map<Q | undefined, A>()
+  return (question) => {
+    const known = answers.get(question)
+    if (known !== undefined) return known
+    const answer = workOut(question)
+    answers.set(question, answer)
+    return answer
   }
 }
 

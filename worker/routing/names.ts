@@ -1,4 +1,9 @@
-import { aliasFor, isGlob } from '../../durable-objects/fleet/model-glob.ts'
+import {
+  byCloseness,
+  isGlob,
+  matchesModel,
+  MODEL_NAME,
+} from '../../durable-objects/fleet/model-glob.ts'
 import type { ModelRoute, Snapshot } from '../../durable-objects/fleet/snapshot.ts'
 
 /** What a URL says of where a request wants to go. */
@@ -22,16 +27,17 @@ export interface Meant {
  */
 export function modelAt(snapshot: Snapshot, { host, prefix }: Place): ModelRoute | undefined {
   const { paths, hosts } = namesOf(snapshot)
-  return prefix === '' ? hosts.get(host) : paths.get(prefix)
+  // With a dot at its end it is the same name, fully qualified (RFC 3986, 3.2.2).
+  return prefix === '' ? hosts.get(host.replace(/\.$/, '')) : paths.get(prefix)
 }
 
 /** The model a tenant's name means: its own, one it is an alias of, or the closest of the globs that fit. */
 export function modelNamed(snapshot: Snapshot, name: string): ModelRoute | undefined {
   const { exact, globs } = namesOf(snapshot)
   const known = exact.get(name)
-  if (known || !NAME.test(name)) return known
-  const glob = aliasFor(name, globs.keys())
-  return glob === null ? undefined : globs.get(glob)
+  // A glob stands for what a model may be called alone: answers, and headers, repeat it.
+  if (known || !MODEL_NAME.test(name)) return known
+  return globs.find(([glob]) => matchesModel(glob, name))?.[1]
 }
 
 /** @example meantBy(snapshot, 'qwen@canary') // { model: …, arm: 'canary' } */
@@ -42,12 +48,10 @@ export function meantBy(snapshot: Snapshot, asked: string): Meant | undefined {
   return model && { model, arm }
 }
 
-/** What a model may be called. A glob stands for such names alone: answers, and headers, repeat them. */
-const NAME = /^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$/
-
 interface Names {
   readonly exact: ReadonlyMap<string, ModelRoute>
-  readonly globs: ReadonlyMap<string, ModelRoute>
+  /** The closest first. */
+  readonly globs: readonly (readonly [glob: string, model: ModelRoute])[]
   readonly hosts: ReadonlyMap<string, ModelRoute>
   readonly paths: ReadonlyMap<string, ModelRoute>
 }
@@ -71,7 +75,7 @@ function compile(models: readonly ModelRoute[]): Names {
   return {
     // A later entry takes an earlier one's place: a model's own name is nobody else's.
     exact: new Map([...aliases.filter(([alias]) => !isGlob(alias)), ...by(({ name }) => [name])]),
-    globs: new Map(aliases.filter(([alias]) => isGlob(alias))),
+    globs: aliases.filter(([alias]) => isGlob(alias)).toSorted(([a], [b]) => byCloseness(a, b)),
     hosts: new Map(by(({ hosts = [] }) => hosts)),
     paths: new Map(by(({ path }) => (path === null ? [] : [path]))),
   }

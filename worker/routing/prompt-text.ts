@@ -81,7 +81,7 @@ export class PromptReader {
       if (this.#hasher.full) return
       if (!isObject(turn)) continue
       const { role, type, content, ...rest } = turn
-      this.#turn(String(role ?? type), content)
+      this.#turn(wordOf(role ?? type), content)
       this.#fields(rest)
     }
   }
@@ -124,8 +124,7 @@ export class PromptReader {
 
   /** A part that is not text. */
   #part(part: Json): void {
-    const type = String(part['type'])
-    this.#hasher.text(type)
+    this.#hasher.text(wordOf(part['type']))
     this.#fields(part)
   }
 
@@ -206,6 +205,10 @@ export class PromptReader {
     this.#hasher.token(mark.end)
   }
 }
+
+/** Of what should be text; an object that JSON makes need not have one. */
+const wordOf = (value: unknown): string =>
+  typeof value === 'object' && value !== null ? '' : String(value)
 
 /** @returns null for a part that is no text */
 function textOf(part: unknown): string | null {

@@ -1,16 +1,26 @@
 import type { Arm, ModelRoute, PoolRoute, Snapshot } from '../../durable-objects/fleet/snapshot.ts'
 import { Refusal } from '../refusal.ts'
+import type { ArmName } from '../../durable-objects/pool/contract.ts'
 import type { Asked } from './asked.ts'
 import { armFor, cohortOf } from './cohort.ts'
 import { meantBy, modelAt } from './names.ts'
 import { looksAtPlan, ruleFor } from './rules.ts'
 
-/** Where one request goes. */
-export interface Route {
-  readonly model: ModelRoute
+/** An arm, and what serves it. */
+export interface Served {
   readonly arm: Arm
   /** The arm's; of an arm with an adapter, what vLLM is asked for is that. */
   readonly pool: PoolRoute
+}
+
+/** Where one request goes. */
+export interface Route extends Served {
+  readonly model: ModelRoute
+  /**
+   * Where shares chose among several arms: those that a conversation may keep, the chosen one among them.
+   * Else none.
+   */
+  readonly keepable: readonly Served[]
   /** Own name of the model that the tenant asked for; a rule, or a fallback, may lead to another one. */
   readonly asked: string
   /** The rule that decided, by its place among those of the model asked for; null: none did. */
@@ -34,7 +44,7 @@ export function resolve(snapshot: Snapshot, asked: Asked): Route {
   const choice =
     named === null
       ? byRules(snapshot, model, asked)
-      : { model, arm: armNamed(model, named), rule: null }
+      : { model, arm: armNamed(model, named), among: [], rule: null }
   const route = routeTo(snapshot, choice, { asked: model.name, shown })
   if (!route) throw modelNotFound(asked.model ?? model.name)
   return route
@@ -47,11 +57,18 @@ export function resolve(snapshot: Snapshot, asked: Asked): Route {
 export function resolveAll(snapshot: Snapshot, asked: Asked): Routes {
   const first = resolve(snapshot, asked)
   const others = first.model.fallback.flatMap((name) => {
-    const choice = byShares(snapshot, modelCalled(snapshot, name), asked)
+    const choice = byShares(modelCalled(snapshot, name), asked)
     // One that leads nowhere no check would let through: the model asked for is there all the same.
     return routeTo(snapshot, choice, { asked: first.asked, shown: name }) ?? []
   })
   return [first, ...others]
+}
+
+/** A route by the arm that its conversation keeps; the same route where it keeps none, or none of these. */
+export function keeping(route: Route, keeps: ArmName | null): Route {
+  if (keeps?.model !== route.model.name || keeps.arm === route.arm.name) return route
+  const kept = route.keepable.find(({ arm }) => arm.name === keeps.arm)
+  return kept ? { ...route, ...kept } : route
 }
 
 /**
@@ -90,6 +107,8 @@ function wanted(snapshot: Snapshot, asked: Asked): Wanted {
 interface Choice {
   readonly model: ModelRoute | undefined
   readonly arm: Arm | undefined
+  /** The arms that shares had the choice of. */
+  readonly among: readonly Arm[]
   readonly rule: number | null
 }
 
@@ -100,50 +119,48 @@ function byRules(snapshot: Snapshot, model: ModelRoute, asked: Asked): Choice {
   const lead = rule === null ? undefined : model.rules?.[rule]?.lead
   switch (lead?.kind) {
     case 'arm':
-      return { model, arm: armNamed(model, lead.arm), rule }
+      return { model, arm: armNamed(model, lead.arm), among: [], rule }
     case 'arms': {
       const weightOf = ({ name }: Arm) =>
         Object.hasOwn(lead.weights, name) ? (lead.weights[name] ?? 0) : 0
       const arms = model.arms.map((arm) => ({ ...arm, weight: weightOf(arm) }))
-      return { model, arm: armFor(cohortOf(asked, model.sticky), arms), rule }
+      // What a rule says holds at once: nobody keeps an arm that it does not name.
+      const among = arms.filter(({ weight }) => weight > 0)
+      return { model, arm: armFor(cohortOf(asked, model.sticky), arms), among, rule }
     }
     case 'model':
-      return { ...byShares(snapshot, modelCalled(snapshot, lead.model), asked), rule }
+      return { ...byShares(modelCalled(snapshot, lead.model), asked), rule }
     case undefined:
-      return byShares(snapshot, model, asked)
+      return byShares(model, asked)
   }
 }
 
-/** By the shares of a model's arms; a conversation under way goes by those it began with, for a while. */
-function byShares(snapshot: Snapshot, model: ModelRoute | undefined, asked: Asked): Choice {
-  if (!model) return { model, arm: undefined, rule: null }
-  const { arms, before, sticky } = model
-  const cohort = cohortOf(asked, sticky)
-  const isKept = before && asked.now < before.until && asked.underWay()
-  const kept = isKept ? armFor(cohort, before.arms) : undefined
-  const arm = kept && isThere(snapshot, model, kept) ? kept : armFor(cohort, arms)
-  return { model, arm, rule: null }
+/** By the shares of a model's arms. */
+function byShares(model: ModelRoute | undefined, asked: Asked): Choice {
+  if (!model) return { model, arm: undefined, among: [], rule: null }
+  const { arms, sticky } = model
+  return { model, arm: armFor(cohortOf(asked, sticky), arms), among: arms, rule: null }
 }
 
-/** An arm that has left its model may go on, as long as its pool is there; an adapter is loaded for those who name it. */
-const isThere = (
-  snapshot: Snapshot,
-  { arms }: ModelRoute,
-  { pool, adapter = null }: Arm,
-): boolean =>
-  Object.hasOwn(snapshot.pools, pool) &&
-  (adapter === null || arms.some((arm) => arm.pool === pool && arm.adapter === adapter))
-
 function routeTo(
-  snapshot: Snapshot,
-  { model, arm, rule }: Choice,
+  { pools, version: fleet }: Snapshot,
+  { model, arm, among, rule }: Choice,
   named: Pick<Route, 'asked' | 'shown'>,
 ): Route | null {
-  const pool = arm && snapshot.pools[arm.pool]
-  if (!model || !arm || !pool) return null
+  const served = arm && servedBy(pools, arm)
+  if (!model || !served) return null
+  const keepable =
+    model.arms.length > 1
+      ? among.flatMap((one) => (one.off ? [] : (servedBy(pools, one) ?? [])))
+      : []
+  return { ...served, model, keepable, rule, ...named, fleet }
+}
+
+function servedBy(pools: Snapshot['pools'], arm: Arm): Served | null {
+  const pool = pools[arm.pool]
+  if (!pool) return null
   const { adapter = null } = arm
-  const served = adapter === null ? pool : { ...pool, servedAs: adapter }
-  return { model, arm, pool: served, rule, ...named, fleet: snapshot.version }
+  return { arm, pool: adapter === null ? pool : { ...pool, servedAs: adapter } }
 }
 
 const armNamed = ({ arms }: ModelRoute, name: string): Arm | undefined =>

@@ -27,13 +27,13 @@ export function ruleFor(
   traits: Traits,
   media?: MediaTokens,
 ): number | null {
-  const found = rules?.findIndex(({ when }) => holds(when, traits, media)) ?? -1
+  const found = rules?.findIndex(({ when, off }) => !off && holds(when, traits, media)) ?? -1
   return found === -1 ? null : found
 }
 
 /** Whether a model's rules look at the tenant's plan. */
 export const looksAtPlan = (rules: readonly Rule[] = []): boolean =>
-  rules.some(({ when }) => when.plans !== undefined)
+  rules.some(({ when, off }) => !off && when.plans !== undefined)
 
 /** Whether all that a condition says is so. What is quickly known is looked at first. */
 export function holds(when: RuleCondition, traits: Traits, media?: MediaTokens): boolean {
@@ -43,7 +43,7 @@ export function holds(when: RuleCondition, traits: Traits, media?: MediaTokens):
     isOne(keys, traits.keyId) &&
     isOne(users, traits.user) &&
     (plans === undefined || isOne(plans, traits.plan() ?? null)) &&
-    Object.entries(headers).every(([name, texts]) => isOne(texts, traits.headers.get(name))) &&
+    Object.entries(headers).every(([name, texts]) => isSent(texts, traits.headers.get(name))) &&
     (when.stream === undefined || when.stream === traits.stream) &&
     (tools === undefined || tools === traits.tools()) &&
     (images === undefined || images === traits.images()) &&
@@ -56,6 +56,10 @@ function isOne(texts: readonly string[] | undefined, text: string | null): boole
   if (texts === undefined) return true
   return text !== null && texts.some((one) => fits(one, text))
 }
+
+/** Whether a header is one of the texts listed, or one of its values is: sent twice, it reads `a, b`. */
+const isSent = (texts: readonly string[], value: string | null): boolean =>
+  isOne(texts, value) || value?.split(',').some((one) => isOne(texts, one.trim())) === true
 
 const fits = (one: string, text: string): boolean =>
   one.endsWith('*') ? text.startsWith(one.slice(0, -1)) : text === one

@@ -1,9 +1,12 @@
+import { asWords } from '../forward/verdict.ts'
 import { isObject, parseObject, type Json } from '../json.ts'
 
 /** The two names of one model, and by which of them a tenant may call it. */
 export interface Names {
-  /** What vLLM calls it. */
+  /** What vLLM calls it: of an adapter, its name. */
   readonly servedAs: string
+  /** What it calls the model that an adapter is put on. Absent: there is none. */
+  readonly base?: string
   /** What this tenant calls it. */
   readonly shown: string
   /** Whether a name means this model here; null where the URL says the model, whatever a frame says. */
@@ -60,5 +63,5 @@ export function fromUpstream(text: string, names: Names): string {
 const PATH = /(?<![\w:/.<])\/(?:[\w.@-]+\/)+[\w.@-]*/g
 
 /** An upstream's own words, without the names and paths behind the model. */
-export const wordsOf = (said: string, { servedAs, shown }: Names): string =>
-  said.replaceAll(servedAs, shown).replace(PATH, '<path>')
+export const wordsOf = (said: string, { servedAs, base = servedAs, shown }: Names): string =>
+  said.replaceAll(asWords([servedAs, base]), () => shown).replace(PATH, '<path>')

@@ -120,11 +120,17 @@ function stand(
   named: Named | null = null,
 ): void {
   const { pool, shown } = route
+  const base = snapshot.pools[pool.pool]?.servedAs ?? pool.servedAs
   const isOwn = (name: string) => name === asked || modelNamed(snapshot, name)?.name === route.asked
   bridge({
     client,
     upstream: wireOf(socket),
-    names: { servedAs: pool.servedAs, shown, accepts: modelAt(snapshot, place) ? null : isOwn },
+    names: {
+      servedAs: pool.servedAs,
+      base,
+      shown,
+      accepts: modelAt(snapshot, place) ? null : isOwn,
+    },
     limits: { frameBytes: FRAME_BYTES, unansweredBytes: pool.limits.audioBytes },
     timeouts: pool.timeouts,
     deadline,

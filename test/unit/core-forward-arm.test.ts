@@ -1,0 +1,109 @@
+/** A conversation that keeps another arm than the shares of now give it. */
+import { describe, expect, it } from 'vitest'
+import { Refusal } from '../../worker/refusal.ts'
+import { ERROR_500, json, stream } from './core-answers.ts'
+import { ask } from './core-ask.ts'
+import type { World } from './core-world.ts'
+
+const TWO_ARMS: World = { instances: { a: stream() }, arms: { canary: { b: stream() } } }
+
+const done = async (world: World) => {
+  const { answer, over, ...seen } = ask(world)
+  const text = await (await answer).text()
+  await over()
+  return { ...seen, text, pools: seen.demands.map(({ pool }) => pool) }
+}
+
+describe('a conversation that keeps another arm', () => {
+  it('gives back the slot that was taken meanwhile, and takes one there: once each', async () => {
+    const { pools, released, urls, claims, receipt, demands } = await done({
+      ...TWO_ARMS,
+      keeps: 'canary',
+    })
+    expect(pools).toEqual(['qwen-14b', 'canary'])
+    expect(demands[1]).toMatchObject({ arm: { model: 'qwen', arm: 'canary' }, avoid: [] })
+    expect(released).toHaveLength(2)
+    expect(released).toMatchObject(
+      expect.arrayContaining([
+        expect.objectContaining({ instance: 'a', ending: 'refused' }),
+        expect.objectContaining({ instance: 'b', ending: 'done' }),
+      ]),
+    )
+    expect(urls.map((url) => new URL(url).host)).toEqual(['b'])
+    expect(new Set(claims.map(({ request }) => request)).size, 'one reservation').toBe(1)
+    expect(receipt).toMatchObject({ arm: 'canary', pool: 'canary', attempts: 1 })
+  })
+
+  it('goes there straight where the tenant’s object was asked first', async () => {
+    const { pools, released, receipt } = await done({ ...TWO_ARMS, keeps: 'canary', class: null })
+    expect(pools).toEqual(['canary'])
+    expect(released).toMatchObject([{ instance: 'b', ending: 'done' }])
+    expect(receipt.arm).toBe('canary')
+  })
+
+  it('leaves the queue of the other pool at once', async () => {
+    const left: string[] = []
+    const { promise, resolve } = Promise.withResolvers<{ kind: 'busy'; retryAfterS: number }>()
+    const leave = () => {
+      left.push('left')
+      resolve({ kind: 'busy', retryAfterS: 1 })
+    }
+    const ticket = Object.assign({ wait: () => promise, leave }, { [Symbol.dispose]: () => {} })
+    const { pools, text } = await done({
+      ...TWO_ARMS,
+      keeps: 'canary',
+      pool: (_, pool) => (pool === 'qwen-14b' ? { kind: 'queued', ahead: 1, ticket } : undefined),
+    })
+    expect(left).toEqual(['left'])
+    expect(pools).toEqual(['qwen-14b', 'canary'])
+    expect(text).toContain('world')
+  })
+
+  it('is asked there for what that pool serves', async () => {
+    const { sent } = await done({ ...TWO_ARMS, keeps: 'canary' })
+    expect(sent).toMatchObject([{ model: 'canary' }])
+  })
+
+  it('tries its instances, and those alone, before it falls back', async () => {
+    const { urls, receipt } = await done({
+      ...TWO_ARMS,
+      arms: { canary: { b: json(ERROR_500, 500), c: json(ERROR_500, 500) } },
+      fallback: { internlm: { d: stream() } },
+      keeps: 'canary',
+    })
+    expect(urls.map((url) => new URL(url).host)).toEqual(['b', 'c', 'd'])
+    expect(receipt).toMatchObject({ model: 'internlm' })
+  })
+
+  it('stays there when its route is resolved anew', async () => {
+    let stale = 1
+    const { pools, receipt } = await done({
+      ...TWO_ARMS,
+      keeps: 'canary',
+      pool: (_, pool) =>
+        pool === 'canary' && stale-- > 0 ? { kind: 'stale', version: 8 } : undefined,
+    })
+    expect(pools).toEqual(['qwen-14b', 'canary', 'canary'])
+    expect(receipt).toMatchObject({ arm: 'canary', fleet: 8 })
+  })
+
+  it.each([
+    { keeps: 'stable', why: 'it is the same' },
+    { keeps: 'gone', why: 'that has left the model, or is off' },
+    { why: 'an object of the release before says none' },
+  ])('goes by the shares where $why', async ({ keeps }) => {
+    const { pools, released, receipt } = await done({ ...TWO_ARMS, ...(keeps && { keeps }) })
+    expect(pools).toEqual(['qwen-14b'])
+    expect(released).toMatchObject([{ instance: 'a', ending: 'done' }])
+    expect(receipt.arm).toBe('stable')
+  })
+
+  it('is not served at all where its tenant is refused', async () => {
+    const admission = Promise.reject(new Refusal('rate_limit_exceeded', 'No.', { final: true }))
+    admission.catch(() => undefined)
+    const { answer, demands, over } = ask({ ...TWO_ARMS, keeps: 'canary', admission })
+    await expect(answer).rejects.toMatchObject({ code: 'rate_limit_exceeded' })
+    await over()
+    expect(demands.map(({ pool }) => pool)).toEqual(['qwen-14b'])
+  })
+})
