@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { LocalRun } from '../../scripts/local/data-dir.ts'
 import { startSim, type Sim } from '../../scripts/sim/server.ts'
-import { ephemeralPort } from '../support/ports.ts'
+import { freePort } from '../support/ports.ts'
 import { isRunning, spawnStart, type StartProcess } from '../support/start-process.ts'
 
 let data: string
@@ -51,7 +51,7 @@ async function streamed({ url, apiKey }: LocalRun, model: string): Promise<strin
 
 describe('npm start', () => {
   it('brings up a whole demo, and Ctrl-C stops all of it', async () => {
-    const run = start(atPort(await ephemeralPort()))
+    const run = start(atPort(await freePort()))
     const local = await run.ready()
     expect(await streamed(local, 'qwen')).toMatch(/^200 data: [^]*data: \[DONE\]\n\n$/)
     expect(local.instances.map(({ id }) => id)).toContain('qwen-2')
@@ -71,7 +71,7 @@ describe('npm start', () => {
   })
 
   it('keeps the key from one run to the next, with the storage', async () => {
-    const args = atPort(await ephemeralPort())
+    const args = atPort(await freePort())
     const keys: string[] = []
     for (let i = 0; i < 2; i++) {
       const run = start(args)
@@ -83,7 +83,7 @@ describe('npm start', () => {
   })
 
   it('leaves no process behind when it is killed', async () => {
-    const run = start(atPort(await ephemeralPort()))
+    const run = start(atPort(await freePort()))
     await run.ready()
     const children = run.children()
     expect(children.length).toBeGreaterThan(0)
@@ -93,7 +93,7 @@ describe('npm start', () => {
   })
 
   it('stops at once when it is interrupted while it comes up', async () => {
-    const run = start(atPort(await ephemeralPort()))
+    const run = start(atPort(await freePort()))
     while (!run.output().includes('simulates')) await new Promise((r) => setTimeout(r, 5))
     run.signal('SIGINT')
     expect(await run.ended).toBe(0)
@@ -131,7 +131,7 @@ models:
 
   it("puts the router alone in front of the operator's own instance", async () => {
     const env = { VLLM_KEY: 'vllm-key' }
-    const run = start(['--fleet', oneInstance(), ...atPort(await ephemeralPort())], env)
+    const run = start(['--fleet', oneInstance(), ...atPort(await freePort())], env)
     const local = await run.ready()
     expect(local.instances).toEqual([{ id: 'one', pool: 'main', url: sim.url }])
     expect(await streamed(local, 'public')).toMatch(/^200 data: /)
@@ -152,7 +152,7 @@ models:
 
   it('refuses a second run in the same directory, and leaves the first alone', async () => {
     const env = { VLLM_KEY: 'vllm-key' }
-    const args = ['--fleet', oneInstance(), ...atPort(await ephemeralPort())]
+    const args = ['--fleet', oneInstance(), ...atPort(await freePort())]
     const first = start(args, env)
     const local = await first.ready()
     const second = start(args, env)

@@ -6,7 +6,7 @@ import { checkFleet } from '../../durable-objects/fleet/check.ts'
 import type { FleetFile } from '../../durable-objects/fleet/schema.ts'
 import { renderNginx } from '../../scripts/kit/nginx.ts'
 import { findNginx, startNginx, type Nginx } from '../../scripts/local/nginx.ts'
-import { ephemeralPort } from './ports.ts'
+import { freePort } from './ports.ts'
 
 const HOST = '127.0.0.1'
 export const NODE_KEY = 'key-one'
@@ -43,9 +43,9 @@ export async function startSite(
   fleet: FleetFile,
   { site, grpc = false }: { site: string; grpc?: boolean },
 ): Promise<SiteUp> {
-  const port = await ephemeralPort()
+  const port = await freePort()
   let grpcPort = 0
-  while (grpc && (grpcPort === 0 || grpcPort === port)) grpcPort = await ephemeralPort()
+  while (grpc && (grpcPort === 0 || grpcPort === port)) grpcPort = await freePort()
   let rendered = ''
   const nginx = await startNginx({
     command,

@@ -16,7 +16,7 @@ import { findNginx } from '../../scripts/local/nginx.ts'
 import { startRouter } from '../../scripts/local/router.ts'
 import { startSim, type Sim, type SimOptions } from '../../scripts/sim/server.ts'
 import { builtWorker } from './e2e-setup.ts'
-import { ephemeralPort } from './ports.ts'
+import { freePort } from './ports.ts'
 
 type PoolInput = FleetInput['pools'][string]
 
@@ -116,7 +116,8 @@ export async function startStack(options: StackOptions): Promise<Stack> {
   const sims: Record<string, Sim> = {}
   const ports: Record<string, number> = {}
   for (const { id, pool, options: simOptions } of options.sims) {
-    const sim = await startSim({ model: servedAs(draft, pool), kind: 'all', ...simOptions })
+    const port = await freePort() // one that refuses connections must not find another's simulator there
+    const sim = await startSim({ model: servedAs(draft, pool), kind: 'all', port, ...simOptions })
     started.defer(() => sim.close())
     sims[id] = sim
     ports[id] = sim.port
@@ -235,7 +236,7 @@ async function withNginx(
 ): Promise<string> {
   const command = await findNginx()
   if (command === null) throw new Error('this test needs nginx: apt-get install nginx-light')
-  const port = await ephemeralPort()
+  const port = await freePort()
   const yaml = localFleet(draft, ports, `http://127.0.0.1:${port}`)
   const changed = (conf: string) => (renames ? conf : conf.replaceAll(/^ *sub_filter .*\n/gm, ''))
   await startSiteNginx({ command, fleet: fileOf(yaml), port, nodeKey: NODE_KEY, changed }, started)
