@@ -17,7 +17,7 @@ import { Refusal, type RefusalCode } from './refusal.ts'
 import { askedOf } from './routing/asked.ts'
 import { conversationFor } from './routing/conversation.ts'
 import { renewed } from './routing/renew.ts'
-import { largestBodies, type Route } from './routing/resolve.ts'
+import { largestBodies, longestMs, type Route } from './routing/resolve.ts'
 import { planOf, routesFor } from './routes-for.ts'
 
 /** One request to an endpoint, however it came in: over HTTP, in a WebSocket's frame, as an RPC. */
@@ -105,7 +105,7 @@ async function steps(
       },
       reservation,
       tokens: endpoint.tokens,
-      deadline: startedAt + first.pool.timeouts.totalMs,
+      deadline: startedAt + longestMs(first),
       bytes: call.bytes,
       promptEstimate: work(first).promptTokens,
       work,

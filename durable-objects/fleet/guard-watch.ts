@@ -89,12 +89,13 @@ export class GuardWatch {
     this.#windows.get(model)?.delete(arm)
   }
 
-  /** Forgets models that are gone, and arms that are or that are other ones now. */
+  /** Forgets models that are gone, and arms that are or that are other ones now. The others are judged anew. */
   follow(before: (name: string) => ModelRoute | null, now: (name: string) => ModelRoute | null) {
     for (const [name, arms] of this.#windows) {
       const model = now(name)
       if (!model) this.#windows.delete(name)
-      for (const arm of arms.keys()) {
+      for (const [arm, held] of arms) {
+        held.badSince = null // perhaps nobody looks at it any more
         if (model && poolOf(model, arm) !== poolOf(before(name), arm)) arms.delete(arm)
       }
     }

@@ -10,6 +10,9 @@ import { RolloutStore } from './rollout-store.ts'
 import { Rollouts } from './rollouts.ts'
 import type { Snapshot } from './snapshot.ts'
 
+/** Orders after which what an arm has done before says nothing of it. */
+const BEGINS_ANEW: ReadonlySet<RolloutOrder['order']> = new Set(['start', 'resume', 'end'])
+
 export interface SharesDeps {
   readonly storage: DurableObjectStorage
   /** Unix milliseconds. */
@@ -63,11 +66,12 @@ export class Shares {
   }
 
   async order(order: RolloutOrder): Promise<RolledOut> {
+    const { revision } = this.snapshot ?? {}
     const done = this.#rollouts.order(order)
-    if (done.kind === 'taken') {
-      if (order.order === 'start' || order.order === 'resume') this.#watch.restart(order)
-      await this.setAlarm()
-    }
+    // The same order once more changes nothing, and must not keep the guard blind.
+    const changed = this.snapshot?.revision !== revision
+    if (changed && BEGINS_ANEW.has(order.order)) this.#watch.restart(order)
+    if (done.kind === 'taken') await this.setAlarm()
     return done
   }
 

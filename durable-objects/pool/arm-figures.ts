@@ -1,10 +1,20 @@
 import type { ArmFigures, Histogram } from '../fleet/contract.ts'
+import { SHADOW_ARM } from '../fleet/guard-watch.ts'
 import { bucketOf } from '../fleet/histogram.ts'
 import type { ArmName, ArmOutcome, ArmCounts, Settlement } from './contract.ts'
 import { isCount } from './counts.ts'
 
 /** Names come over the wire, so a model has no more than so many; the one that is longest unused makes room. */
 const MOST_ARMS = 16
+
+/** How a request ends that nobody was there for: it has failed, and there are no times of it. */
+const NOBODY_READY: Settlement = {
+  ending: 'upstream-failed',
+  ttftMs: null,
+  durationMs: 0,
+  promptTokens: null,
+  completionTokens: null,
+}
 
 type Counts = Record<ArmOutcome, number>
 type Buckets = Record<number, number>
@@ -136,6 +146,15 @@ export class ArmCounters {
     counter.news ??= new News()
     counter.news.add(outcome, settlement)
     this.#tellOfNews()
+  }
+
+  /**
+   * A request that found nobody ready: its arm has failed it, and no lease will tell. Of a copy it is
+   * nothing, since nobody has missed the answer.
+   */
+  turnAway(name: ArmName | undefined): void {
+    const counter = name?.arm === SHADOW_ARM ? null : this.counterOf(name)
+    if (counter) this.settle(counter, NOBODY_READY)
   }
 
   get hasNews(): boolean {

@@ -64,7 +64,7 @@ export interface Demand {
   readonly work?: Work
   /** Whether a ticket may be given in place of a slot. A Worker of the release before knows none. */
   readonly mayQueue?: boolean
-  /** Absent from a Worker of the release before. */
+  /** Absent where no share chose it, and from a Worker of the release before. */
   readonly arm?: ArmName
 }
 

@@ -154,7 +154,7 @@ export class Dispatcher {
       this.serveQueue() // a slot that time alone has opened is theirs who waited for it
       const outcome = this.#grant(demand)
       const waits = outcome.kind === 'busy' && demand.mayQueue === true
-      return waits ? this.#join(demand, outcome) : outcome
+      return waits ? this.#join(demand, outcome) : this.#final(outcome, demand)
     })
   }
 
@@ -185,7 +185,7 @@ export class Dispatcher {
       // suspected is cleared or convicted within seconds. Others may be ready for whom asks for no adapter.
       if (outcome.kind === 'none-ready' && this.chooser.anySuspect)
         return this.chooser.hasRoom ? false : 'stop'
-      settle(outcome)
+      settle(this.#final(outcome, demand))
       return true
     })
   }
@@ -242,6 +242,12 @@ export class Dispatcher {
     this.tally.grant()
     const reason = seat.config.lastResort ? 'last_resort' : this.chooser.policy
     return { kind: 'granted', seat, lease, reason, expectedHitTokens: hitTokens }
+  }
+
+  /** What a request is told in the end. Of one that nobody was ready for no lease will tell its arm. */
+  #final(outcome: Outcome, { arm }: Demand): Outcome {
+    if (outcome.kind === 'none-ready') this.tally.arms.turnAway(arm)
+    return outcome
   }
 
   /** @param refusal what is said where the queue has no room */

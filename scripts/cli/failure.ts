@@ -29,3 +29,6 @@ export class Failure extends Error {
     this.details = details
   }
 }
+
+/** The operator has broken off a question, which is not the same as to answer it with no. */
+export class Interrupted extends Failure {}

@@ -86,12 +86,24 @@ function show(models: readonly ModelStatus[]): void {
 export function addRolloutCommand(program: Command): void {
   networked(program.command('rollout'))
     .description(
-      "raise an arm's share step by step, or stop that; without an order, show all shares",
+      "raise the share of a model's arm (one of the pools that serve it) step by step, or change a rollout that runs; with a model alone, show its arms, with nothing, all models",
     )
-    .argument('[model]')
-    .argument('[arm]')
+    .argument('[model]', 'name of the model, as tenants call it')
+    .argument('[arm]', 'name of its arm; penstock rollout <model> lists them')
     .argument('[what...]', `shares, such as 1% 5% 25% 100%, or one of ${[...WORDS].join(', ')}`)
-    .option('--every <duration>', `between two steps; ${USUAL_EVERY} where it is not said`)
-    .option('--message <text>', 'why, for all who look')
+    .option(
+      '--every <duration>',
+      `time from one share to the next, e.g. 30m; without it, ${USUAL_EVERY}`,
+    )
+    .option('--message <text>', 'why; shown to other operators')
+    .addHelpText(
+      'after',
+      `
+  penstock rollout qwen canary 1% 5% 25% 100%   the first share at once, each next one after --every
+  penstock rollout qwen canary pause            keeps the share as it is
+  penstock rollout qwen canary resume           goes on where it stood
+  penstock rollout qwen canary abort            sends the arm nothing more
+  penstock rollout qwen canary end              forgets the rollout: the weights of the fleet file hold again`,
+    )
     .action(rollout)
 }

@@ -29,7 +29,10 @@ export interface Goal {
 const LOOK_MS = 5_000
 const LOOKS = 36
 
-/** @throws Failure where a step cannot be done; what was done before it stays */
+/**
+ * @throws Failure where a step cannot be done, what was done before it stays; and at the end, where all is done
+ *   but a pool has not taken the fleet
+ */
 export async function setUp(around: Surroundings, goal: Goal): Promise<void> {
   await logIn(around)
   const { made, values } = await setMissing(around, goal)
@@ -37,10 +40,21 @@ export async function setUp(around: Surroundings, goal: Goal): Promise<void> {
   await deploy(around, goal)
   for (const site of tunnelled(goal.fleet)) await setUpSite(around, site, goal.file)
   const token = await adminToken(around, values)
-  await applyFirst(around, goal, token)
+  const left = await applyFirst(around, goal, token)
   await firstTenant(around, goal, token)
   around.say('Once `npx penstock status` shows the instances as ready, try it all from outside:')
   around.say(`  ${smokeCommand(goal)}`)
+  if (left.length > 0) throw notTaken(left, goal)
+}
+
+/** In the words of `apply`, and what to do: setup itself does not apply a file that is applied. */
+function notTaken(left: readonly PoolTook[], { file, url }: Goal): Failure {
+  const pools = left.map(({ pool, error, version }) => {
+    const why = error ?? (version === null ? 'no answer' : `it runs version ${version}`)
+    return `pool ${pool} has not taken it: ${why}`
+  })
+  const again = `push the fleet again: PENSTOCK_ADMIN_TOKEN=<value of ADMIN_TOKEN> npx penstock apply ${file} --url ${url}`
+  return new Failure(EXIT.notTakenEverywhere, [...pools, again].join('\n'))
 }
 
 const smokeCommand = ({ url }: Goal): string =>
@@ -95,13 +109,21 @@ async function adminToken(
   )
 }
 
-async function applyFirst({ admin, say }: Surroundings, goal: Goal, token: string): Promise<void> {
+/** @returns the pools that have not taken what was applied */
+async function applyFirst(
+  { admin, say }: Surroundings,
+  goal: Goal,
+  token: string,
+): Promise<readonly PoolTook[]> {
   const { file, text, url } = goal
   const current = await orNull(admin<VersionFile>(token, ['fleet']), 'fleet_not_found')
-  if (current?.yaml === text)
-    return say(`${file} is applied already, as version ${current.version}`)
   if (current) {
-    return say(`${url} has a fleet, version ${current.version}; see npx penstock diff ${file}`)
+    say(
+      current.yaml === text
+        ? `${file} is applied already, as version ${current.version}`
+        : `${url} has a fleet, version ${current.version}; see npx penstock diff ${file}`,
+    )
+    return []
   }
   const call = { method: 'PUT', body: text, ifMatch: 0, query: { message: 'setup' } } as const
   const applied = await admin<{ version: number; pools: readonly PoolTook[] }>(
@@ -110,9 +132,7 @@ async function applyFirst({ admin, say }: Surroundings, goal: Goal, token: strin
     call,
   )
   say(`applied ${file} as version ${applied.version}`)
-  for (const { pool, taken } of applied.pools) {
-    if (!taken) say(`pool ${pool} has not taken it yet; applying it again pushes it again`)
-  }
+  return applied.pools.filter(({ taken }) => !taken)
 }
 
 async function firstTenant({ admin, say }: Surroundings, goal: Goal, token: string): Promise<void> {

@@ -3,16 +3,15 @@ import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import process from 'node:process'
-import { createInterface } from 'node:readline/promises'
-import { Writable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { PROJECT } from '../local/bundle.ts'
 import { callAdmin } from './admin-api.ts'
 import { confirm } from './confirm.ts'
-import { EXIT, Failure } from './failure.ts'
+import { EXIT, Failure, Interrupted } from './failure.ts'
 import { readFleet } from './files.ts'
 import { print } from './output.ts'
+import { askHidden, stopped } from './setup-prompt.ts'
 import { runCommand, type Surroundings } from './setup-run.ts'
 import { commandsOf, setUp, type Goal } from './setup-steps.ts'
 
@@ -73,15 +72,15 @@ function surroundings(url: string, yes: boolean): Surroundings {
   return {
     run: runCommand,
     say: print,
-    confirm: (question) => (yes ? Promise.resolve() : confirm(question).catch(stopped)),
+    confirm: (question) => (yes ? Promise.resolve() : confirm(question).catch(toldStopped)),
     wants: async (question) => {
       if (yes || !process.stdin.isTTY) return false
       return confirm(question).then(
         () => true,
-        () => false,
+        (cause) => (cause instanceof Interrupted ? toldStopped(cause) : false),
       )
     },
-    askSecret,
+    askSecret: async (name, hint) => (process.stdin.isTTY ? askHidden(name, hint) : ''),
     env: process.env,
     bytes: (count) => randomBytes(count),
     admin: (token, path, call) => {
@@ -100,24 +99,8 @@ function surroundings(url: string, yes: boolean): Surroundings {
 }
 
 /** @throws Failure that knows of the steps before */
-function stopped(cause: unknown): never {
-  if (!process.stdin.isTTY) throw cause
-  throw new Failure(
-    EXIT.invalid,
-    'stopped; what was done stays, and setup goes on from there next time',
-  )
-}
-
-/** Asks on the terminal without showing what is typed; '' where nobody is there. */
-async function askSecret(name: string, hint: string): Promise<string> {
-  if (!process.stdin.isTTY) return ''
-  process.stderr.write(`${name} (not shown; ${hint}): `)
-  const output = new Writable({ write: (_chunk, _encoding, done) => done() })
-  const asks = createInterface({ input: process.stdin, output, terminal: true })
-  const answer = await asks.question('')
-  asks.close()
-  process.stderr.write('\n')
-  return answer.trim()
+function toldStopped(cause: unknown): never {
+  throw process.stdin.isTTY ? stopped() : cause
 }
 
 /** `setup` */
@@ -125,14 +108,17 @@ export function addSetupCommand(program: Command): void {
   program
     .command('setup')
     .description(
-      'from an account and a fleet file to a first key: secrets, deployment, tunnels, fleet, tenant',
+      "set up a router from a Cloudflare account and a fleet file: the Worker's secrets, its deployment, tunnels, the fleet, a first tenant and its key; asks before secrets, deployment and tunnels; run again, it goes on where it stopped",
     )
     .argument('[file]', 'the fleet file', 'fleet.yaml')
-    .option('--env <name>', 'an environment of wrangler.toml, e.g. staging; else production')
-    .option('--address <url>', "the router's; else the custom domain of wrangler.toml")
-    .option('--tenant <id>', 'the first tenant', 'first')
-    .option('--yes', 'do not ask; secrets that only you know are taken from the environment')
-    .option('--print', 'print the commands, and do nothing')
-    .option('--dry-run', 'the same')
+    .option('--env <name>', 'an environment of wrangler.toml, e.g. staging; without it, production')
+    .option('--address <url>', 'URL of the router; without it, the custom domain in wrangler.toml')
+    .option('--tenant <id>', 'id of the first tenant', 'first')
+    .option(
+      '--yes',
+      'do not ask; secrets that only you know are taken from the environment, each by its name; makes no tunnel',
+    )
+    .option('--print', 'print the commands that do it, and do nothing')
+    .option('--dry-run', 'the same as --print')
     .action(setup)
 }

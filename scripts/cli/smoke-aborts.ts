@@ -1,5 +1,5 @@
 /** Whether a request ends when its client leaves: else GPUs work for nobody. */
-import type { Answer } from './smoke-client.ts'
+import type { Answer, Arriving } from './smoke-client.ts'
 import { failed, notShown, ok, strange, type Verdict } from './smoke-judge.ts'
 import { book, PATIENCE_MS, running, talk, until, type Smoke } from './smoke-run.ts'
 
@@ -49,10 +49,26 @@ async function leave(
   question: Parameters<typeof talk>[1],
   when: 'prefill' | 'stream',
 ): Promise<Verdict> {
-  const count = () => running(smoke)
-  const before = await count()
+  const before = await running(smoke)
   if (before === null) return notShown('the router does not say how many requests run')
   const asked = talk(smoke, question)
+  try {
+    return await leaving(smoke, { question, when, asked, before })
+  } finally {
+    asked.leave() // also where a count has failed: else it goes on, and holds the command up
+  }
+}
+
+interface Left {
+  readonly question: Parameters<typeof talk>[1]
+  readonly when: 'prefill' | 'stream'
+  readonly asked: Arriving
+  /** Requests under way before it was asked. */
+  readonly before: number
+}
+
+async function leaving(smoke: Smoke, { question, when, asked, before }: Left): Promise<Verdict> {
+  const count = () => running(smoke)
   const seen: { whole?: Answer; counted?: boolean } = {}
   void asked.ended.then(
     (answer) => (seen.whole = answer),

@@ -1,5 +1,5 @@
 /** All checks of a deployed router, in the order in which they are told. */
-import type { Answer, Send } from './smoke-client.ts'
+import { TooSlow, type Answer, type Send } from './smoke-client.ts'
 import { abortInPrefill, abortInStream, LONG_TALE } from './smoke-aborts.ts'
 import {
   failed,
@@ -17,7 +17,7 @@ import {
   type Verdict,
 } from './smoke-judge.ts'
 import { longStream, silence } from './smoke-long.ts'
-import { book, talk, type Check, type Smoke, type Spent } from './smoke-run.ts'
+import { book, talk, wholeOf, type Check, type Smoke, type Spent } from './smoke-run.ts'
 
 /** As the programs say it that tenants use. */
 export const USER_AGENTS: Readonly<Record<string, string>> = {
@@ -80,8 +80,11 @@ export async function runChecks(plan: Plan, { begins, ends }: Listener): Promise
     send({ path: '/v1/models', key, ...(userAgent !== undefined && { userAgent }) }).ended
 
   begins('health')
-  const health = await send({ path: '/healthz', key: null }).ended // whoever cannot be reached throws here
-  told('health', judgeHealth(health))
+  const health = await send({ path: '/healthz', key: null }).ended.then(judgeHealth, (cause) => {
+    if (cause instanceof TooSlow && cause.hasBegun) return brokenBy(cause)
+    throw cause
+  })
+  told('health', health)
   await check('bad key', async () => judgeBadKey(await badKey(send)))
   await check('models', async () => {
     const listed = await models()
@@ -107,7 +110,7 @@ export async function runChecks(plan: Plan, { begins, ends }: Listener): Promise
   const smoke: Smoke = { ...plan, model, spent }
   await check('spacing', async () => {
     const question = { prompt: LONG_TALE, tokens: TIMED_TOKENS, stream: true }
-    const timed = await talk(smoke, question).ended
+    const timed = await wholeOf(smoke, question, talk(smoke, question))
     seen.timed = timed
     if (timed.status !== 200) return failed(strange(timed))
     book(smoke, question, timed)
@@ -135,6 +138,7 @@ const badKey = (send: Send): Promise<Answer> => send({ path: '/v1/models', key: 
 
 /** A check that found no answer at all has failed; the others go on. */
 const brokenBy = (cause: unknown): Verdict => {
+  if (cause instanceof TooSlow) return failed(cause.message)
   const { code, message } = cause as NodeJS.ErrnoException
   return failed(`the connection broke: ${code ?? message}`)
 }

@@ -2,7 +2,7 @@
 import type { Answer } from './smoke-client.ts'
 import { LONG_TALE } from './smoke-aborts.ts'
 import { errorIn, failed, isWhole, notShown, ok, strange, type Verdict } from './smoke-judge.ts'
-import { book, talk, type Smoke } from './smoke-run.ts'
+import { book, talk, wholeOf, type Smoke } from './smoke-run.ts'
 
 /** Cloudflare ends a request after 120 s without a byte; an answer that is not streamed is silent as long. */
 const SILENCE_MS = 130_000
@@ -53,7 +53,9 @@ async function longest(smoke: Smoke, rate: number, ms: number, stream: boolean):
   const room = (smoke.model.maxModelLen ?? Infinity) - PROMPT_TOKENS
   let tokens = Math.max(16, Math.min(room, Math.ceil(((rate * ms) / 1_000) * MARGIN)))
   for (let tries = 0; ; tries++) {
-    const asked = talk(smoke, { prompt: LONG_TALE, tokens, stream })
+    // What is left once it has lasted is bounded by that; else a slower model gets its time as well.
+    const patience = stream ? { goesOn: true } : { expectedMs: (tokens / rate) * 1_000 }
+    const asked = talk(smoke, { prompt: LONG_TALE, tokens, stream, ...patience })
     const over = new AbortController()
     let left = false
     if (stream) {
@@ -63,7 +65,7 @@ async function longest(smoke: Smoke, rate: number, ms: number, stream: boolean):
         asked.leave()
       })
     }
-    const answer = await asked.ended.finally(() => over.abort())
+    const answer = await wholeOf(smoke, { prompt: LONG_TALE }, asked).finally(() => over.abort())
     const most = answer.status === 400 ? mostTokens(answer.text) : null
     if (most === null || most >= tokens || tries > 1) return { answer, tokens, left }
     tokens = Math.max(16, most)

@@ -1,5 +1,5 @@
 /** What the checks share: whom they ask, what they have spent, and how they know what still runs. */
-import type { Answer, Arriving, Send } from './smoke-client.ts'
+import { TooSlow, type Answer, type Arriving, type Send } from './smoke-client.ts'
 import { frameTimes, jsonOf, type ModelCard, type Verdict } from './smoke-judge.ts'
 
 export interface Smoke {
@@ -32,11 +32,17 @@ export interface Talk {
   readonly prompt: string
   readonly tokens: number
   readonly stream: boolean
+  readonly expectedMs?: number
+  readonly goesOn?: boolean
 }
 
 /** Asks the model something. */
-export const talk = ({ send, key, model }: Smoke, { prompt, tokens, stream }: Talk): Arriving =>
+export const talk = (
+  { send, key, model }: Smoke,
+  { prompt, tokens, stream, ...patience }: Talk,
+): Arriving =>
   send({
+    ...patience,
     path: '/v1/chat/completions',
     key,
     body: {
@@ -46,6 +52,23 @@ export const talk = ({ send, key, model }: Smoke, { prompt, tokens, stream }: Ta
       ...(stream && { stream: true, stream_options: { include_usage: true } }),
     },
   })
+
+/**
+ * Waits for an answer's end.
+ * @throws where there is no answer, or no end of it; what has come of it is booked
+ */
+export async function wholeOf(
+  smoke: Smoke,
+  { prompt }: Pick<Talk, 'prompt'>,
+  { ended, pieces }: Arriving,
+): Promise<Answer> {
+  try {
+    return await ended
+  } catch (cause) {
+    if (cause instanceof TooSlow && cause.hasBegun) book(smoke, { prompt }, { text: '', pieces })
+    throw cause
+  }
+}
 
 /** Letters of a token, where nobody has counted: as good a guess as any. */
 const LETTERS_A_TOKEN = 4

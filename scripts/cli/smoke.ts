@@ -11,7 +11,7 @@ import { networked, type Networked } from './fleet.ts'
 import { paint, print, printJson } from './output.ts'
 import { withProgress } from './progress.ts'
 import { runChecks, type Report } from './smoke-checks.ts'
-import { sender } from './smoke-client.ts'
+import { BOUNDS, sender, type Bounds } from './smoke-client.ts'
 import type { Verdict } from './smoke-judge.ts'
 import type { Check } from './smoke-run.ts'
 
@@ -21,7 +21,7 @@ interface Options extends Networked {
   readonly quick?: boolean
 }
 
-async function smoke(options: Options): Promise<void> {
+async function smoke(options: Options, bounds: Bounds): Promise<void> {
   const { json = false, quick = false, model = null } = options
   const url = urlOf(options)
   const key = options.key ?? process.env['PENSTOCK_KEY']
@@ -37,7 +37,7 @@ async function smoke(options: Options): Promise<void> {
     },
   }
   const plan = {
-    send: sender(url, now),
+    send: sender(url, now, bounds),
     key,
     model,
     quick,
@@ -103,14 +103,26 @@ function summary({ model, checks, tokens }: Report): string {
   ].join('\n')
 }
 
-/** `smoke` */
-export function addSmokeCommand(program: Command): void {
+/**
+ * `smoke`
+ * @param bounds after which a question is given up
+ */
+export function addSmokeCommand(program: Command, bounds: Bounds = BOUNDS): void {
   networked(program.command('smoke'))
     .description(
-      'try a deployed router from outside: what is in front of it, streams, aborts, limits of time',
+      "try a deployed router from outside, as a tenant's program would: firewall, streaming, aborted requests, long answers; takes about 15 minutes, and tokens",
     )
-    .option('--key <key>', "a tenant's key; else PENSTOCK_KEY")
-    .option('--model <name>', 'the model to ask; else the first that the key may use')
-    .option('--quick', 'leave out what takes minutes')
-    .action(smoke)
+    .option('--key <key>', 'API key of a tenant; without it, PENSTOCK_KEY')
+    .option('--model <name>', 'the model to ask; without it, the first that the key may use')
+    .option(
+      '--quick',
+      'leave out the two checks that take minutes: 130 s of silence, ten-minute stream',
+    )
+    .addHelpText(
+      'after',
+      `
+Prints a line for each check: ok, failed, or "not shown" (nothing is wrong as far as one can see, but it could
+not be proven). Exits with 1 where a check failed, with 5 where nothing answers.`,
+    )
+    .action((options: Options) => smoke(options, bounds))
 }

@@ -9,7 +9,7 @@ import type { ArmStatus, ModelStatus } from '../../durable-objects/fleet/contrac
 import { isWhole, keyOf } from '../support/e2e-api.ts'
 import { ask } from '../support/e2e-http.ts'
 import { eventually, sleep } from '../support/e2e-wait.ts'
-import { allReady, CHAT, operator } from '../support/pool-calls.ts'
+import { allReady, CHAT, operator, poolStatus } from '../support/pool-calls.ts'
 import { startStack, type Stack } from '../support/stack.ts'
 import { tenantsOf } from '../support/tenants.ts'
 
@@ -18,7 +18,7 @@ const WINDOW_MS = 30_000
 /** How soon after a guard's word nobody new comes to the arm. */
 const SOON_MS = 3_000
 const SHARE = 40
-const BAD = ['cuts', 'slow', 'mute'] as const
+const BAD = ['cuts', 'slow', 'mute', 'gone'] as const
 const GOOD = 'good'
 const MODELS = [...BAD, GOOD]
 /** Gets copies of what the good model is asked, and does badly. */
@@ -70,6 +70,7 @@ beforeAll(async () => {
       slots: 64,
       options: { profile: profileOf(pool) },
     })),
+    pools: { 'gone-next': { health: { every: '1s', timeout: '990ms', down_after: 1 } } },
     secrets: { ALERT_URL: `http://127.0.0.1:${port}/alerts` },
     fleet: {
       models: Object.fromEntries(
@@ -93,12 +94,13 @@ beforeAll(async () => {
   const traffic = MODELS.flatMap((model) =>
     Array.from({ length: lanesOf(model) }, (_, i) => lane(model, i)),
   )
-  // All are well at first, as far as anybody knows: then three of them are not.
+  // All are well at first, as far as anybody knows: then four of them are not.
   await eventually(
     statuses,
     (all) => all.every(({ arms }) => arms.every(({ figures }) => (figures?.requests ?? 0) > 0)),
     20_000,
   )
+  await takeDown('gone')
   await stack.sims['cuts-next']!.setFault({ kind: 'cut', afterChunks: 3, oneIn: 10 })
   await stack.sims['mute-next']!.setFault({ kind: 'empty' })
   stack.sims['slow-next']!.setProfile(profileOf('slow', 3))
@@ -125,12 +127,30 @@ afterAll(async () => {
 const lanesOf = (model: string): number => (model === 'cuts' || model === GOOD ? 8 : 4)
 const USERS = 150
 let over = false
+/** Models that nobody asks just now. */
+const resting = new Set<string>()
+
+/** While nobody asks: then no request ever fails by its canary's instance, which none reaches any more. */
+async function takeDown(model: string): Promise<void> {
+  const pool = `${model}-next`
+  resting.add(model)
+  await eventually(
+    () => poolStatus(stack, pool),
+    ({ instances }) => instances.every(({ inFlight }) => inFlight === 0),
+  )
+  await stack.sims[pool]!.setFault({ kind: 'refuse' })
+  await eventually(
+    () => poolStatus(stack, pool),
+    ({ instances }) => instances.every(({ state }) => state === 'down'),
+  )
+  resting.delete(model)
+}
 
 /** One user of one of two tenants after the other, over and over. */
 async function lane(model: string, first: number): Promise<void> {
   for (let i = first; !over; i += lanesOf(model)) {
     const key = i % keys.length
-    await once(model, key, `u-${Math.floor(i / keys.length) % USERS}`)
+    if (!resting.has(model)) await once(model, key, `u-${Math.floor(i / keys.length) % USERS}`)
     await sleep(30)
   }
 }
@@ -179,6 +199,11 @@ describe.each([
     model: 'mute',
     does: 'has nothing to say',
     why: /^empty answers \d+\.\d % of \d+ requests, the other arms 0\.0 % of \d+$/,
+  },
+  {
+    model: 'gone',
+    does: 'is wholly down',
+    why: /^errors \d+\.\d % of \d+ requests, the other arms 0\.0 % of \d+$/,
   },
 ])('a canary that $does', ({ model, why }) => {
   it('is off within the window, with the figure that says why', async () => {

@@ -1,9 +1,12 @@
 /** `penstock setup` with a world of its own: what it does, in which order, and what it leaves as it is. */
 import { randomBytes } from 'node:crypto'
-import { beforeEach, describe, expect, it } from 'vitest'
+import { PassThrough } from 'node:stream'
+import { beforeEach, describe, expect, it, vi } from 'vitest'
 import { checkFleet } from '../../durable-objects/fleet/check.ts'
+import type { PoolTook } from '../../durable-objects/fleet/contract.ts'
 import type { Call } from '../../scripts/cli/admin-api.ts'
 import { EXIT, Failure } from '../../scripts/cli/failure.ts'
+import { askHidden } from '../../scripts/cli/setup-prompt.ts'
 import type { Ran, RunOptions, Surroundings } from '../../scripts/cli/setup-run.ts'
 import { runCommand, typed } from '../../scripts/cli/setup-run.ts'
 import { generated } from '../../scripts/cli/setup-secrets.ts'
@@ -40,6 +43,8 @@ interface World {
   deployed: boolean
   tunnels: string[]
   fleet: string | null
+  /** What pools say of the fleet that is applied. */
+  took: PoolTook[]
   keys: Record<string, string[]>
 }
 let world: World
@@ -48,7 +53,15 @@ let log: string[]
 let said: string[]
 let inputs: string[]
 beforeEach(() => {
-  world = { loggedIn: true, secrets: null, deployed: false, tunnels: [], fleet: null, keys: {} }
+  world = {
+    loggedIn: true,
+    secrets: null,
+    deployed: false,
+    tunnels: [],
+    fleet: null,
+    took: [],
+    keys: {},
+  }
   log = []
   said = []
   inputs = []
@@ -95,7 +108,7 @@ async function answer(path: readonly string[], { method = 'GET', body, ifMatch }
   if (first === 'fleet') {
     if (method === 'PUT' && typeof body === 'string') world.fleet = body
     if (world.fleet === null) throw missing('fleet_not_found')
-    return { version: 1, yaml: world.fleet, pools: [] }
+    return { version: 1, yaml: world.fleet, pools: world.took }
   }
   if (keys !== undefined) {
     const known = (world.keys[tenant] ??= [])
@@ -260,11 +273,64 @@ describe('setup', () => {
     expect(inputs).toEqual([])
   })
 
+  it('ends with 4 where a pool has not taken the fleet, with a key all the same and what to do', async () => {
+    world.took = [
+      { pool: 'main', taken: false, version: null },
+      { pool: 'other', taken: true, version: 1 },
+      { pool: 'old', taken: false, version: 3 },
+      { pool: 'ill', taken: false, version: null, error: 'out of memory' },
+    ]
+    const ended = setUp(around({ typed: ACCESS }).surroundings, goal)
+    await expect(ended).rejects.toMatchObject({
+      exit: EXIT.notTakenEverywhere,
+      message: [
+        'pool main has not taken it: no answer',
+        'pool old has not taken it: it runs version 3',
+        'pool ill has not taken it: out of memory',
+        'push the fleet again: PENSTOCK_ADMIN_TOKEN=<value of ADMIN_TOKEN> npx penstock apply fleet.yaml --url https://llm.example.com',
+      ].join('\n'),
+    })
+    expect(world.keys).toEqual({ first: ['psk_first_key'] })
+    expect(said.join('\n')).toContain('psk_first_key')
+  })
+
   it('works on another environment where it is told', async () => {
     await setUp(around({ typed: ACCESS }).surroundings, { ...goal, env: 'staging' })
     const calls = log.filter((line) => /^wrangler (secret|deploy)/.test(line))
     expect(calls).toHaveLength(3)
     expect(calls.every((line) => line.endsWith(' --env staging'))).toBe(true)
+  })
+})
+
+describe('the prompt for a secret', () => {
+  const shown: string[] = []
+  beforeEach(() => {
+    shown.length = 0
+    vi.spyOn(process.stderr, 'write').mockImplementation((text) => shown.push(String(text)) > 0)
+  })
+  const ask = (typing: (terminal: PassThrough) => unknown): Promise<string> => {
+    const terminal = new PassThrough()
+    const answer = askHidden('ACCESS_ID_A', 'needed', terminal)
+    typing(terminal)
+    return answer
+  }
+
+  it.each([
+    { by: 'Ctrl-C', typing: (terminal: PassThrough) => terminal.write('half\u0003') },
+    { by: 'Ctrl-D', typing: (terminal: PassThrough) => terminal.write('\u0004') },
+    { by: 'a terminal that goes away', typing: (terminal: PassThrough) => terminal.end() },
+  ])('is stopped in words by $by', async ({ typing }) => {
+    const cause = await ask(typing).catch((it: unknown) => it)
+    expect(cause).toBeInstanceOf(Failure)
+    expect(cause).toMatchObject({
+      exit: EXIT.invalid,
+      message: 'stopped; what was done stays, and setup goes on from there next time',
+    })
+  })
+
+  it('takes what is typed, and does not show it', async () => {
+    expect(await ask((terminal) => terminal.write(' a secret \r'))).toBe('a secret')
+    expect(shown.join('')).toBe('ACCESS_ID_A (not shown; needed): \n')
   })
 })
 

@@ -3,7 +3,7 @@ import type { ArmName } from '../../durable-objects/pool/contract.ts'
 import type { Health } from '../../durable-objects/pool/vitals.ts'
 import { Books } from './core-books.ts'
 import { demand, instance } from './core-builders.ts'
-import { granted, waiting, work } from './core-requests.ts'
+import { granted, toldTo, waiting, work } from './core-requests.ts'
 
 const CANARY: ArmName = { model: 'qwen', arm: 'canary' }
 
@@ -65,6 +65,43 @@ describe('the arm that a request came for', () => {
     books.release(granted(books).lease, { ending: 'done' })
     expect(countsOf(books)).toEqual([])
     expect(books.dispatcher.tally.arms.hasNews).toBe(false)
+  })
+
+  it('has failed where nobody at all is ready, each time', () => {
+    const books = comparing('qwen')
+    books.down.add('a')
+    const asked = demand({ arm: CANARY, mayQueue: true })
+    expect([books.acquire(asked), books.acquire(asked)].map(({ kind }) => kind)).toEqual([
+      'none-ready',
+      'none-ready',
+    ])
+    expect(countsOf(books)).toMatchObject([{ ...CANARY, failed: 2 }])
+    expect(books.dispatcher.tally.arms.hasNews).toBe(true)
+  })
+
+  it('has failed one who waited until nobody was ready any more, once', async () => {
+    const books = comparing('qwen')
+    granted(books)
+    const waits = waiting(books, {}, { arm: CANARY })
+    expect(countsOf(books)).toMatchObject([])
+    books.down.add('a')
+    books.dispatcher.serveQueue()
+    books.dispatcher.serveQueue()
+    expect(await toldTo(waits)).toEqual(['none-ready'])
+    expect(countsOf(books)).toMatchObject([{ ...CANARY, failed: 1 }])
+  })
+
+  it('has not failed where it is only taken, or has failed that request already', async () => {
+    const books = comparing('qwen')
+    const arm = CANARY
+    expect(books.acquire(demand({ arm, avoid: ['a'] })).kind).toBe('all-avoided')
+    granted(books)
+    expect(books.acquire(demand({ arm })).kind).toBe('busy')
+    const waits = waiting(books, {}, { arm })
+    books.clock.now += 60_000
+    books.dispatcher.serveQueue()
+    expect(await toldTo(waits)).toEqual(['busy'])
+    expect(countsOf(books)).toEqual([])
   })
 
   it('is remembered over a reset', () => {

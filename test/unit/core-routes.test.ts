@@ -4,6 +4,7 @@ import { cohortOf } from '../../worker/routing/cohort.ts'
 import {
   asksForPlan,
   keeping,
+  longestMs,
   resolve,
   resolveAll,
   type Route,
@@ -214,6 +215,42 @@ describe('a conversation may keep', () => {
     const [, fallback] = resolveAll(at, asked({ model: 'qwen' }))
     expect(fallback && namesOf(fallback)).toEqual(['stable', 'third'])
   })
+})
+
+describe('a request is fit to compare arms by', () => {
+  const byShares = (at: Snapshot, said: object = {}) =>
+    resolve(at, asked({ model: 'qwen', ...said })).byShares
+
+  it('where shares chose its arm: its model’s, if that has but one, or a rule’s', () => {
+    expect(byShares(fleet())).toBe(true)
+    expect(byShares(fleet({ arms: [arm('stable', 1)] }))).toBe(true)
+    const split = { canary: 30, third: 70 }
+    expect(byShares(ruled({ when: {}, lead: { kind: 'arms', weights: split } }))).toBe(true)
+  })
+
+  it('not where it named its arm, or a rule did', () => {
+    expect(byShares(fleet(), { model: 'qwen@canary' })).toBe(false)
+    expect(byShares(ruled(toArm('canary')))).toBe(false)
+    const one = { canary: 1, third: 0 }
+    expect(byShares(ruled({ when: {}, lead: { kind: 'arms', weights: one } }))).toBe(false)
+  })
+
+  it('by the shares of the model that a rule leads to, or that is fallen back to', () => {
+    const at = fleet({ rules: [toModel('small', { stream: true })], fallback: ['small'] })
+    expect(byShares(at, { stream: true })).toBe(true)
+    const [, fallback] = resolveAll(at, asked({ model: 'qwen@canary' }))
+    expect(fallback).toMatchObject({ model: { name: 'small' }, byShares: true })
+  })
+})
+
+it('a request may take as long as the slowest arm that its conversation may keep', () => {
+  const { pools, ...rest } = fleet({ arms: [arm('stable', 1), arm('canary', 0)] })
+  const taking = (totalMs: number) => poolRoute({ timeouts: { ...poolRoute().timeouts, totalMs } })
+  const at = { ...rest, pools: { ...pools, stable: taking(1_000), canary: taking(9_000) } }
+  const longest = (model: string) => longestMs(resolve(at, asked({ model })))
+  expect([longest('qwen'), longest('qwen@stable'), longest('qwen@canary')]).toEqual([
+    9_000, 1_000, 9_000,
+  ])
 })
 
 describe('a route that keeps an arm', () => {

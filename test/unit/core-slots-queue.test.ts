@@ -298,6 +298,17 @@ describe('a tenant who may not ask', () => {
   })
 })
 
+it('does not let one wait who may not ask for a pool whose object is out of reach', async () => {
+  const { promise: late, resolve } = Promise.withResolvers<Acquired>()
+  const refused = new Refusal('invalid_api_key', 'Revoked.')
+  const { answer, over } = ask({ pool: () => late, admission: Promise.reject(refused) })
+  expect(await refusalOf(answer)).toBe(refused)
+  const slot = slotOf('a')
+  resolve(slot.granted)
+  await over()
+  expect(slot.released, 'it would have held the slot').toMatchObject([{ ending: 'refused' }])
+})
+
 it('does not let one wait who may not ask: his refusal comes at once, and his place is free', async () => {
   const leave = vi.fn<() => void>()
   const ticket = { wait: () => new Promise<never>(() => undefined), leave }

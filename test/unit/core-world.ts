@@ -47,6 +47,8 @@ export interface World {
   readonly instances?: Instances
   /** Further arms of that model, each of a pool by its name, and their instances. */
   readonly arms?: Readonly<Record<string, Instances>>
+  /** Whether it was said which arm, by its name or by a rule: no share has chosen it. */
+  readonly named?: boolean
   /** The arm of it that the tenant's object says the conversation keeps. */
   readonly keeps?: string
   /** Models to fall back to, and their instances. */
@@ -104,6 +106,7 @@ export function worldOf(world: World) {
     pool: poolRoute({ timeouts, ...pool }),
     asked: name,
     keepable: [],
+    byShares: world.named !== true,
     rule: null,
     shown: as,
     fleet: 7,

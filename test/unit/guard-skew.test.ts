@@ -29,6 +29,23 @@ const totals = (requests: number, failed: number): ArmTotals => ({
   interToken: {},
 })
 
+describe('a version that changes who is judged', () => {
+  it('leaves nothing to be looked at again: the alarm would ring for ever', () => {
+    const watch = new GuardWatch(() => 1_000_000)
+    watch.take(
+      { pool: 'q', arms: [{ model: 'm', arm: 'canary', ...totals(200, 200) }] },
+      () => model,
+    )
+    expect(watch.findings(model, () => false)).toEqual([])
+    expect(watch.due).toBe(1_002_000)
+    watch.follow(
+      () => model,
+      () => ({ ...model, guard: null }),
+    )
+    expect(watch.due).toBeNull()
+  })
+})
+
 describe('pools report apart from one another, a second at most', () => {
   it.each([
     ['after good hours', 1_000],

@@ -79,6 +79,28 @@ describe('what a request counts as for its arm', () => {
   })
 })
 
+describe('a request that finds nobody ready', () => {
+  it('is a failure of its arm, of which there are no times', () => {
+    const made = counters('qwen')
+    made.onNews = vi.fn<() => void>()
+    made.turnAway(CANARY)
+    expect(made.onNews).toHaveBeenCalledTimes(1)
+    expect(made.counts).toEqual([{ ...CANARY, ...NOTHING, failed: 1 }])
+    expect(made.take()).toMatchObject([{ requests: 1, failed: 1, ttft: {}, interToken: {} }])
+  })
+
+  it.each([
+    { name: { model: 'qwen', arm: 'shadow' }, why: 'it is a copy' },
+    { name: { model: 'llama', arm: 'canary' }, why: 'its model is not compared' },
+    { name: undefined, why: 'its arm was named' },
+  ])('is nothing where $why', ({ name }) => {
+    const made = counters('qwen')
+    made.turnAway(name)
+    expect(made.counts).toEqual([])
+    expect(made.hasNews).toBe(false)
+  })
+})
+
 describe('the times of an arm', () => {
   it('fall into buckets a tenth apart: to the first content, and between two tokens', () => {
     const made = counters('qwen')

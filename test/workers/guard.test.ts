@@ -68,6 +68,20 @@ describe('a guard', () => {
     expect(await weights(), 'a failure that all arms share').toEqual([90, 10])
   })
 
+  it('forgets what an arm has done when its rollout is ended, and not when an order is only repeated', async () => {
+    await reportBad()
+    await order({ order: 'end' })
+    await report(figures('canary', { requests: 0 }))
+    expect(await weights(), 'the old figures are forgotten').toEqual([90, 10])
+    await start(20, 50)
+    await report(
+      figures('stable', { requests: 900 }),
+      figures('canary', { requests: 40, failed: 8 }),
+    )
+    await start(20, 50)
+    expect((await canary()).figures?.requests, 'nothing has begun anew').toBe(40)
+  })
+
   it('looks again by itself where no more requests come, and so no more reports', async () => {
     await earlier(() =>
       reportNow(figures('stable', { requests: 900 }), figures('canary', { truncated: 12 })),

@@ -1,11 +1,11 @@
-import { Refusal } from '../refusal.ts'
+import { Refusal, type RefusalCode } from '../refusal.ts'
 import { keeping, type Route } from '../routing/resolve.ts'
 import { Attempt } from './attempt.ts'
 import type { Presentation } from './edits.ts'
 import type { Opened, Whole } from './open.ts'
 import type { Failure, ForwardDeps, Order } from './order.ts'
 import type { Slot } from './slot.ts'
-import { fleetInFlux, OtherArm, STALE_TRIES, StaleRoute, takeSlot } from './slots.ts'
+import { fleetInFlux, OtherArm, reserve, STALE_TRIES, StaleRoute, takeSlot } from './slots.ts'
 import type { UpstreamCall } from './upstream.ts'
 import { UNCOUNTED } from './usage.ts'
 import type { Rejection } from './verdict.ts'
@@ -53,13 +53,17 @@ async function answerFrom(
   let refusal: Refusal | null = null
   let failed: Failure[] = []
   let renewals = 0
+  /** The arm that its conversation keeps has nobody to answer: the one that shares give it may have. */
+  let deserted = false
   /** What was tried in vain, for the receipt. */
   const missed: string[] = []
 
   for (let leg = 0; leg < routes.length;) {
     const resolved = routes[leg]
     if (!resolved) break
-    const route = keeping(resolved, order.reservation.keeps)
+    const route = deserted
+      ? { ...resolved, keepable: [] }
+      : keeping(resolved, order.reservation.keeps)
     if (leg > 0 && !order.reservation.allows(route.model.name)) {
       missed.push(`${route.model.name}: model_not_allowed`)
       leg++
@@ -67,7 +71,7 @@ async function answerFrom(
     }
     try {
       const isFallback = route.model.name !== routes[0].model.name
-      const search = { order, deps, failed, missed, onGrant, isFallback }
+      const search = { order, deps, refusal, failed, missed, onGrant, isFallback }
       const answer = await askPool(route, search)
       // A fallback's no is nothing to one who never asked for it.
       if (!(answer instanceof Refusal) && (leg === 0 || answer.kind !== 'rejection')) return answer
@@ -75,7 +79,8 @@ async function answerFrom(
       missed.push(`${route.model.name}: ${answer.code}`)
       if (refusal?.final || deps.now() >= order.deadline) break
       failed = []
-      leg++
+      if (route !== resolved && !deserted && NOBODY.has(answer.code)) deserted = true
+      else leg++
     } catch (error) {
       if (error instanceof OtherArm) continue // on to the one that its conversation keeps
       if (!(error instanceof StaleRoute)) throw error
@@ -87,9 +92,17 @@ async function answerFrom(
   throw refusal ?? fleetInFlux()
 }
 
+/** What is said of a pool of which nobody can be asked. */
+const NOBODY: ReadonlySet<string> = new Set<RefusalCode>([
+  'no_instance_ready',
+  'router_unavailable',
+])
+
 interface Search {
   readonly order: Order
   readonly deps: ForwardDeps
+  /** What was heard where it was to go first; null: this is where. */
+  readonly refusal: Refusal | null
   /** Attempts in this pool so far. */
   readonly failed: Failure[]
   readonly missed: string[]
@@ -105,12 +118,10 @@ interface Search {
  * @returns a refusal when this pool could not answer
  * @throws Refusal when the tenant may not ask, or the request itself is at fault; StaleRoute; OtherArm
  */
-async function askPool(
-  route: Route,
-  { order, deps, failed, missed, onGrant, isFallback }: Search,
-): Promise<Answer | Refusal> {
+async function askPool(route: Route, search: Search): Promise<Answer | Refusal> {
+  const { order, deps, failed, missed, onGrant, isFallback } = search
   const { receipt, stream } = order
-  const upstream = callFor(route, order, isFallback)
+  const upstream = await callFor(route, search)
   if (upstream instanceof Refusal) return upstream
 
   while (failed.length < route.pool.attempts && deps.now() < order.deadline) {
@@ -158,14 +169,20 @@ async function askPool(
 }
 
 /**
- * @returns a refusal where a fallback does not take the request: too large for it, say
- * @throws Refusal where the model that was asked for does not
+ * @returns a refusal where one that stands in does not take the request: too large for it, say
+ * @throws Refusal where the one that it was to go to does not; OtherArm where that is another one
  */
-function callFor(route: Route, { prepare }: Order, isFallback: boolean): UpstreamCall | Refusal {
+async function callFor(
+  route: Route,
+  { order, deps, refusal }: Search,
+): Promise<UpstreamCall | Refusal> {
   try {
-    return prepare(route)
+    return order.prepare(route)
   } catch (error) {
-    if (isFallback && error instanceof Refusal) return error
+    if (!(error instanceof Refusal)) throw error
+    if (refusal) return error
+    // What this arm does not take, the one that its conversation keeps may.
+    if (route.keepable.length > 0) await reserve({ ...order, route }, deps)
     throw error
   }
 }

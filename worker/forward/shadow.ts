@@ -24,12 +24,15 @@ export function shadow(order: Order, deps: ForwardDeps): void {
   if (!fleet || !pool) return
   // The answer goes out before anything is done about a copy of the question.
   const copying = deps.sleep(0).then(() => send(order, pool, fleet.version, deps))
-  deps.defer(
-    copying.catch((error: unknown) => {
-      if (!(error instanceof Refusal)) deps.log(`${order.receipt.requestId} shadow:`, error)
-    }),
-  )
+  deps.defer(copying.catch(tellOf(order.receipt.requestId, deps)))
 }
+
+/** Apart, so that what waits for a copy's end keeps nothing of the order. */
+const tellOf =
+  (request: string, { log }: ForwardDeps) =>
+  (error: unknown): void => {
+    if (!(error instanceof Refusal)) log(`${request} shadow:`, error)
+  }
 
 /**
  * Not asynchronous itself: a copy that is under way keeps nothing of the order that it was made of, and
@@ -85,6 +88,7 @@ function copyOf(order: Order, route: Route, call: UpstreamCall, requestId: strin
     renew: () => Promise.reject(fleetInFlux()),
     prepare: () => call,
     work: () => work,
+    conversation: () => null,
     stream: call.streamed,
     mayQueue: false,
     reservation: UNMETERED,

@@ -62,28 +62,25 @@ export async function takeSlot(
   const avoid = failed.map(({ instance }) => instance)
   const reserving = reserve(claimant, deps)
   if (!claimant.reservation.warm) await reserving
-  const [admitted, acquired] = await Promise.allSettled([
-    reserving,
-    acquire(claimant, reserving, deps, avoid),
-  ])
-  if (admitted.status === 'rejected') {
-    const grant = acquired.status === 'fulfilled' ? acquired.value : null
-    if (grant?.kind === 'granted') deps.defer(slotOf(grant, claimant, deps).release(REFUSED))
-    throw admitted.reason
+  const acquiring = acquire(claimant, reserving, deps, avoid)
+  try {
+    await Promise.all([reserving, acquiring])
+  } catch (cause) {
+    // Said at once: the pool's object may be out of reach, and its answer is of no use to him any more.
+    deps.defer(giveBack(acquiring, claimant, deps))
+    throw cause
   }
   showRoute(claimant)
-  if (acquired.status === 'rejected') {
-    if (acquired.reason instanceof Refusal) return acquired.reason
-    throw acquired.reason
-  }
 
-  let answer = acquired.value
+  let answer = await acquiring
   // Nobody else is left, but the line may merely have been an idle one that vLLM was closing (L27).
   const onlyTheLine = failed.length === 1 && failed[0]?.unreached
   if (answer.kind === 'all-avoided' && onlyTheLine)
     answer = await acquire(claimant, reserving, deps, [])
 
   switch (answer.kind) {
+    case 'out-of-reach':
+      return answer.refusal
     case 'granted':
       return slotOf(answer, claimant, deps)
     case 'stale':
@@ -105,8 +102,11 @@ export async function takeSlot(
   }
 }
 
-/** @throws as {@link takeSlot} */
-async function reserve(claimant: Claimant, deps: ForwardDeps): Promise<void> {
+/**
+ * Has the tenant's object say whether the request may run, and on which arm.
+ * @throws Refusal of the tenant's object; OtherArm
+ */
+export async function reserve(claimant: Claimant, deps: ForwardDeps): Promise<void> {
   const { route, reservation } = claimant
   await reservation.reserve(() => claimOn(claimant, deps))
   if (keeping(route, reservation.keeps) !== route) throw new OtherArm()
@@ -134,7 +134,7 @@ function claimOn(claimant: Claimant, deps: ForwardDeps): Claim {
   }
 }
 
-/** What a request is known by, to the pool object. */
+/** What a request is known by, to the pool object: its arm as well, where it is fit to be compared by. */
 const known = (
   { route, receipt, deadline }: Pick<Claimant, 'route' | 'receipt' | 'deadline'>,
   { now }: ForwardDeps,
@@ -143,8 +143,11 @@ const known = (
   fleet: route.fleet,
   request: receipt.requestId,
   remainingMs: deadline - now(),
-  arm: { model: route.model.name, arm: route.arm.name },
+  ...(route.byShares && { arm: { model: route.model.name, arm: route.arm.name } }),
 })
+
+/** What a pool has to say, as far as it can be asked. */
+type Answer = Granted | NotGranted | { readonly kind: 'out-of-reach'; readonly refusal: Refusal }
 
 /** Where no slot is free, the answer of the queue is waited for. */
 async function acquire(
@@ -152,18 +155,23 @@ async function acquire(
   reserving: Promise<void>,
   deps: ForwardDeps,
   avoid: readonly string[],
-): Promise<Granted | NotGranted> {
+): Promise<Answer> {
   const { route, reservation, mayQueue = true } = claimant
   const work: Work = { ...claimant.work(route), class: reservation.class }
   const ask = () => askForSlot(route, { ...known(claimant, deps), avoid, work, mayQueue }, deps)
-  const answer = await ask()
-  if (answer.kind !== 'queued') return answer
-  const waited = await turnOf(answer, claimant, reserving, deps)
-  if (waited !== null) return waited
-  // The object was reset, and its queue with it: back to the end of a new one, once.
-  const again = await ask()
-  if (again.kind !== 'queued') return again
-  return (await turnOf(again, claimant, reserving, deps)) ?? GAVE_UP
+  try {
+    const answer = await ask()
+    if (answer.kind !== 'queued') return answer
+    const waited = await turnOf(answer, claimant, reserving, deps)
+    if (waited !== null) return waited
+    // The object was reset, and its queue with it: back to the end of a new one, once.
+    const again = await ask()
+    if (again.kind !== 'queued') return again
+    return (await turnOf(again, claimant, reserving, deps)) ?? GAVE_UP
+  } catch (error) {
+    if (error instanceof Refusal) return { kind: 'out-of-reach', refusal: error }
+    throw error
+  }
 }
 
 const GAVE_UP: NotGranted = { kind: 'busy', retryAfterS: 1 }
@@ -200,6 +208,16 @@ async function turnOf(
     signal.removeEventListener('abort', leave)
     drop(ticket)
   }
+}
+
+/** Of what the pool may still grant, nobody has any use. Never rejects. */
+async function giveBack(
+  acquiring: Promise<Answer>,
+  claimant: Claimant,
+  deps: ForwardDeps,
+): Promise<void> {
+  const late = await acquiring.catch(() => GAVE_UP)
+  if (late.kind === 'granted') await slotOf(late, claimant, deps).release(REFUSED)
 }
 
 function slotOf(granted: Granted, claimant: Claimant, deps: ForwardDeps): Slot {

@@ -21,6 +21,11 @@ export interface Route extends Served {
    * Else none.
    */
   readonly keepable: readonly Served[]
+  /**
+   * Whether shares chose its arm. Only then do its figures say something of that arm beside the others:
+   * who names one, and a rule that leads to one, bring it requests of a kind that the others do not get.
+   */
+  readonly byShares: boolean
   /** Own name of the model that the tenant asked for; a rule, or a fallback, may lead to another one. */
   readonly asked: string
   /** The rule that decided, by its place among those of the model asked for; null: none did. */
@@ -107,7 +112,7 @@ function wanted(snapshot: Snapshot, asked: Asked): Wanted {
 interface Choice {
   readonly model: ModelRoute | undefined
   readonly arm: Arm | undefined
-  /** The arms that shares had the choice of. */
+  /** The arms that shares had the choice of, if only of one; none where it was said which. */
   readonly among: readonly Arm[]
   readonly rule: number | null
 }
@@ -126,7 +131,9 @@ function byRules(snapshot: Snapshot, model: ModelRoute, asked: Asked): Choice {
       const arms = model.arms.map((arm) => ({ ...arm, weight: weightOf(arm) }))
       // What a rule says holds at once: nobody keeps an arm that it does not name.
       const among = arms.filter(({ weight }) => weight > 0)
-      return { model, arm: armFor(cohortOf(asked, model.sticky), arms), among, rule }
+      const arm = armFor(cohortOf(asked, model.sticky), arms)
+      // With one weight, it says which.
+      return { model, arm, among: among.length > 1 ? among : [], rule }
     }
     case 'model':
       return { ...byShares(modelCalled(snapshot, lead.model), asked), rule }
@@ -153,7 +160,7 @@ function routeTo(
     model.arms.length > 1
       ? among.flatMap((one) => (one.off ? [] : (servedBy(pools, one) ?? [])))
       : []
-  return { ...served, model, keepable, rule, ...named, fleet }
+  return { ...served, model, keepable, byShares: among.length > 0, rule, ...named, fleet }
 }
 
 function servedBy(pools: Snapshot['pools'], arm: Arm): Served | null {
@@ -169,6 +176,10 @@ const armNamed = ({ arms }: ModelRoute, name: string): Arm | undefined =>
 /** By its own name, as fleets have it. */
 const modelCalled = ({ models }: Snapshot, name: string): ModelRoute | undefined =>
   Object.hasOwn(models, name) ? models[name] : undefined
+
+/** The longest that a request may take, in milliseconds, on its arm or on one that it may keep. */
+export const longestMs = ({ pool, keepable }: Route): number =>
+  Math.max(...[{ pool }, ...keepable].map((served) => served.pool.timeouts.totalMs))
 
 /** The largest bodies that any pool takes, in bytes: what is read before the model is known. */
 export function largestBodies({ pools }: Snapshot): { json: number; multipart: number } {
