@@ -159,6 +159,8 @@ export async function startSim(options: SimOptions): Promise<Sim> {
   }
 
   const server = createServer({ shouldUpgradeCallback: upgrades }, (request, response) => {
+    // A connection that was busy when the listener closed would carry one request more.
+    if (!server.listening) return void request.socket.destroy()
     seen++
     route(context, request, response)
   })

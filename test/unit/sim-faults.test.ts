@@ -41,6 +41,24 @@ describe('a fault', () => {
     expect((await call(sim, 'GET', '/health')).status).toBe(200)
   })
 
+  it('refuses also on a connection that carried a stream when the listener closed', async () => {
+    const socket = connect(sim.port, '127.0.0.1')
+    let received = ''
+    socket.on('data', (part) => (received += part.toString()))
+    const closed = new Promise((resolve) => socket.on('close', resolve))
+    const body = JSON.stringify({ ...STREAM, max_tokens: 20 })
+    socket.write(
+      `POST ${PATH} HTTP/1.1\r\nhost: sim\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
+    )
+    await until(() => sim.state().running === 1)
+    await sim.setFault({ kind: 'refuse' })
+    await until(() => received.endsWith('0\r\n\r\n'))
+    const whole = received
+    socket.write('GET /health HTTP/1.1\r\nhost: sim\r\n\r\n')
+    await closed
+    expect(received).toBe(whole)
+  })
+
   it('leaves a stream under way alone while the listener closes and opens again', async () => {
     const stream = take({ ...STREAM, max_tokens: 60 })
     await until(() => sim.state().running === 1)
