@@ -1,4 +1,5 @@
 /** What must hold between a model's guard or shadow and its arms. */
+import { SHADOW_ARM } from '../pool/contract.ts'
 import type { ModelDraft } from './model-names.ts'
 import { armName } from './model-schema.ts'
 import { unknownName } from './rules.ts'
@@ -43,8 +44,8 @@ function* shadowRules(
   }
   for (const [index, arm] of (arms ?? []).entries()) {
     if (typeof arm?.pool !== 'string' || arm.name === null) continue
-    if (armName({ name: arm.name, pool: arm.pool }, index) !== 'shadow') continue
-    const message = 'shadow is what the figures call the copies; give this arm another name'
+    if (armName({ name: arm.name, pool: arm.pool }, index) !== SHADOW_ARM) continue
+    const message = `${SHADOW_ARM} is what the figures call the copies; give this arm another name`
     yield {
       path: ['models', name, 'arms', index, arm.name === undefined ? 'pool' : 'name'],
       message,

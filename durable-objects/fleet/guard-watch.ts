@@ -1,11 +1,9 @@
-import type { ArmName } from '../pool/contract.ts'
+import { SHADOW_ARM, type ArmName } from '../pool/contract.ts'
 import { ArmWindow, totalOf, type ArmTotals } from './arm-window.ts'
 import type { ArmsReport } from './contract.ts'
 import { judge } from './guard.ts'
 import type { Guard, ModelRoute } from './snapshot.ts'
 
-/** The arm by which pools report copies that nobody reads. */
-export const SHADOW_ARM = 'shadow'
 /** Figures of this long are shown where no guard says how long, in milliseconds. */
 const SHOWN_MS = 5 * 60 * 1000
 

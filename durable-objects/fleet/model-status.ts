@@ -1,6 +1,7 @@
 import { summaryOf } from './arm-window.ts'
 import type { ArmSummary, ModelStatus } from './contract.ts'
-import { SHADOW_ARM, type GuardWatch } from './guard-watch.ts'
+import { SHADOW_ARM } from '../pool/contract.ts'
+import type { GuardWatch } from './guard-watch.ts'
 import { sharesOf } from './overlay.ts'
 import { shown, type Rollouts } from './rollouts.ts'
 import type { ModelRoute, Snapshot } from './snapshot.ts'

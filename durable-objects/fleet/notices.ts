@@ -1,5 +1,5 @@
 import type { ArmName } from '../pool/contract.ts'
-import { post, retryInMs, type PostDeps } from '../webhooks/post.ts'
+import { tryToPost, type PostDeps } from '../webhooks/post.ts'
 import type { Webhook } from './snapshot.ts'
 
 /** What webhooks are told of an arm that its guard has turned off. */
@@ -53,14 +53,11 @@ export class Notices {
   }
 
   async #try({ id, url_secret, body, ...row }: Row, now: () => number, deps: PostDeps) {
-    const fault = await post(url_secret, body, deps)
-    const attempts = row.attempts + 1
-    const wait = fault === null ? null : retryInMs(attempts)
-    if (fault !== null) console.warn(`webhook ${url_secret}, attempt ${attempts}: ${fault}`)
-    if (wait === null) this.#sql.exec('DELETE FROM guard_notices WHERE id = ?', id)
+    const { attempts, waitMs } = await tryToPost(url_secret, body, row.attempts, deps)
+    if (waitMs === null) this.#sql.exec('DELETE FROM guard_notices WHERE id = ?', id)
     else {
       const sql = 'UPDATE guard_notices SET attempts = ?, due = ? WHERE id = ?'
-      this.#sql.exec(sql, attempts, now() + wait, id)
+      this.#sql.exec(sql, attempts, now() + waitMs, id)
     }
   }
 }

@@ -1,7 +1,12 @@
 import type { ArmFigures, Histogram } from '../fleet/contract.ts'
-import { SHADOW_ARM } from '../fleet/guard-watch.ts'
 import { bucketOf } from '../fleet/histogram.ts'
-import type { ArmName, ArmOutcome, ArmCounts, Settlement } from './contract.ts'
+import {
+  SHADOW_ARM,
+  type ArmName,
+  type ArmOutcome,
+  type ArmCounts,
+  type Settlement,
+} from './contract.ts'
 import { isCount } from './counts.ts'
 
 /** Names come over the wire, so a model has no more than so many; the one that is longest unused makes room. */

@@ -43,7 +43,10 @@ export interface Work {
   readonly adapter?: string | null
 }
 
-/** For which arm of which model a request came. `shadow` is the arm of copies that nobody reads. */
+/** The arm of copies that nobody reads: no arm of a model with a shadow may be called so. */
+export const SHADOW_ARM = 'shadow'
+
+/** For which arm of which model a request came, {@link SHADOW_ARM} included. */
 export interface ArmName {
   readonly model: string
   readonly arm: string

@@ -1,4 +1,4 @@
-import { post, retryInMs, type PostDeps } from '../webhooks/post.ts'
+import { tryToPost, type PostDeps } from '../webhooks/post.ts'
 import type { BudgetNotice, StoredNotice } from './contract.ts'
 import { makeTable } from './tables.ts'
 
@@ -103,11 +103,8 @@ export class Outbox {
     const due = this.#sql.exec<Row>('SELECT * FROM notices WHERE due <= ?', now()).toArray()
     await Promise.all(
       due.map(async (row) => {
-        const fault = await post(row.url_secret, row.body, deps)
-        const attempts = row.attempts + 1
-        const wait = fault === null ? null : retryInMs(attempts)
-        if (fault !== null) console.warn(`webhook ${row.url_secret}, attempt ${attempts}: ${fault}`)
-        this.#note(row, attempts, wait === null ? null : now() + wait)
+        const tried = await tryToPost(row.url_secret, row.body, row.attempts, deps)
+        this.#note(row, tried.attempts, tried.waitMs === null ? null : now() + tried.waitMs)
       }),
     )
   }

@@ -46,3 +46,25 @@ export async function post(
  */
 export const retryInMs = (attempts: number): number | null =>
   attempts > RETRIES ? null : FIRST_WAIT_MS * 2 ** (attempts - 1)
+
+/** A notice that was tried. */
+export interface Tried {
+  /** Times it was tried so far, this one included. */
+  readonly attempts: number
+  /** Until it is to be tried again, in milliseconds; null: it was taken, or is given up. */
+  readonly waitMs: number | null
+}
+
+/** Tries a notice once, and says in the log where that has failed. @param before times it was tried before */
+export async function tryToPost(
+  urlSecret: string,
+  body: string,
+  before: number,
+  deps: PostDeps,
+): Promise<Tried> {
+  const fault = await post(urlSecret, body, deps)
+  const attempts = before + 1
+  if (fault === null) return { attempts, waitMs: null }
+  console.warn(`webhook ${urlSecret}, attempt ${attempts}: ${fault}`)
+  return { attempts, waitMs: retryInMs(attempts) }
+}

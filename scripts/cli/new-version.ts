@@ -59,13 +59,16 @@ export async function makeVersion(
   }
   const left = answer.pools.filter(({ taken }) => !taken)
   if (!json) {
-    for (const { pool, error, version } of left) {
-      const why = error ?? (version === null ? 'no answer' : `it runs version ${version}`)
-      complain(`pool ${pool} has not taken it: ${why}`)
-    }
+    for (const pool of left) complain(notTaken(pool))
   }
   // Printed already; what is left is the exit code.
   if (left.length > 0) process.exitCode = EXIT.notTakenEverywhere
+}
+
+/** Why a pool has not taken a version. */
+export function notTaken({ pool, error, version }: PoolTook): string {
+  const why = error ?? (version === null ? 'no answer' : `it runs version ${version}`)
+  return `pool ${pool} has not taken it: ${why}`
 }
 
 /** What it has ended, and what goes on on top of it: the file's weights are not all that there is. */

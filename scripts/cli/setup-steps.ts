@@ -6,6 +6,7 @@ import type { PoolTook, VersionFile } from '../../durable-objects/fleet/contract
 import type { FleetFile } from '../../durable-objects/fleet/schema.ts'
 import type { KeyEntry } from '../../durable-objects/tenant/contract.ts'
 import { EXIT, Failure } from './failure.ts'
+import { notTaken } from './new-version.ts'
 import { typed, wrangler, type Surroundings } from './setup-run.ts'
 import { OWN_SECRETS, neededSecrets, setMissing } from './setup-secrets.ts'
 import { createTunnel, onSite, routeDns, setUpSite, tunnelled } from './setup-sites.ts'
@@ -44,17 +45,13 @@ export async function setUp(around: Surroundings, goal: Goal): Promise<void> {
   await firstTenant(around, goal, token)
   around.say('Once `npx penstock status` shows the instances as ready, try it all from outside:')
   around.say(`  ${smokeCommand(goal)}`)
-  if (left.length > 0) throw notTaken(left, goal)
+  if (left.length > 0) throw incomplete(left, goal)
 }
 
 /** In the words of `apply`, and what to do: setup itself does not apply a file that is applied. */
-function notTaken(left: readonly PoolTook[], { file, url }: Goal): Failure {
-  const pools = left.map(({ pool, error, version }) => {
-    const why = error ?? (version === null ? 'no answer' : `it runs version ${version}`)
-    return `pool ${pool} has not taken it: ${why}`
-  })
+function incomplete(left: readonly PoolTook[], { file, url }: Goal): Failure {
   const again = `push the fleet again: PENSTOCK_ADMIN_TOKEN=<value of ADMIN_TOKEN> npx penstock apply ${file} --url ${url}`
-  return new Failure(EXIT.notTakenEverywhere, [...pools, again].join('\n'))
+  return new Failure(EXIT.notTakenEverywhere, [...left.map(notTaken), again].join('\n'))
 }
 
 const smokeCommand = ({ url }: Goal): string =>

@@ -199,3 +199,14 @@ export function heldOf(verdict: Verdict): LiveRequest {
   }
   return verdict.held
 }
+
+export const codeOf = (verdict: Verdict): string =>
+  verdict.kind === 'refused' ? verdict.code : verdict.kind
+
+export const refused = (verdict: Verdict) => {
+  if (verdict.kind !== 'refused') throw new Error(`not refused: ${JSON.stringify(verdict)}`)
+  return verdict
+}
+
+export const allowancesOf = (verdict: Verdict) =>
+  verdict.kind === 'terms-wanted' ? undefined : verdict.allowances

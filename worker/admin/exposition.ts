@@ -11,6 +11,22 @@ export interface Metric {
   readonly samples: readonly Sample[]
 }
 
+/** What only ever grows. @param name without `penstock_` and `_total` */
+export const counter = (name: string, help: string, samples: readonly Sample[]): Metric => ({
+  name: `penstock_${name}_total`,
+  type: 'counter',
+  help,
+  samples,
+})
+
+/** What goes up and down. @param name without `penstock_` */
+export const gauge = (name: string, help: string, samples: readonly Sample[]): Metric => ({
+  name: `penstock_${name}`,
+  type: 'gauge',
+  help,
+  samples,
+})
+
 /** A page in Prometheus' text format, version 0.0.4. A metric of which nothing is known is left out. */
 export function exposition(metrics: readonly Metric[]): string {
   return metrics.map(pageOf).join('')

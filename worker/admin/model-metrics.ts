@@ -1,5 +1,5 @@
 import type { ArmStatus, ModelStatus } from '../../durable-objects/fleet/contract.ts'
-import type { Metric, Sample } from './exposition.ts'
+import { gauge, type Metric, type Sample } from './exposition.ts'
 
 /**
  * The metrics of all models' arms. How their requests went is counted by the pools; what is here are shares,
@@ -10,12 +10,6 @@ export function armMetrics(models: readonly ModelStatus[]): Metric[] {
     models.flatMap(({ model, arms }) =>
       arms.map((arm): Sample => [{ model, arm: arm.name }, read(arm)]),
     )
-  const gauge = (name: string, help: string, samples: Sample[]): Metric => ({
-    name: `penstock_${name}`,
-    type: 'gauge',
-    help,
-    samples,
-  })
   return [
     gauge(
       'arm_share',

@@ -1,5 +1,5 @@
 import type { InstanceStatus, PoolStatus } from '../../durable-objects/pool/contract.ts'
-import type { Metric, Sample } from './exposition.ts'
+import { counter, gauge, type Metric, type Sample } from './exposition.ts'
 
 /** The metrics of all pools. Pure, so that the names and labels can be held to a page. */
 export function metricsOf(pools: readonly PoolStatus[]): Metric[] {
@@ -18,18 +18,6 @@ export function metricsOf(pools: readonly PoolStatus[]): Metric[] {
         read(instance),
       ]),
     )
-  const counter = (name: string, help: string, samples: Sample[]): Metric => ({
-    name: `penstock_${name}_total`,
-    type: 'counter',
-    help,
-    samples,
-  })
-  const gauge = (name: string, help: string, samples: Sample[]): Metric => ({
-    name: `penstock_${name}`,
-    type: 'gauge',
-    help,
-    samples,
-  })
   return [
     gauge(
       'pool_fleet_version',

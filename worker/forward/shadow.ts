@@ -1,4 +1,5 @@
 import type { PoolRoute } from '../../durable-objects/fleet/snapshot.ts'
+import { SHADOW_ARM } from '../../durable-objects/pool/contract.ts'
 import { Refusal } from '../refusal.ts'
 import type { Route } from '../routing/resolve.ts'
 import { forward, type Answer } from './forward.ts'
@@ -58,7 +59,7 @@ function send(
 /** Once, and by nobody's choice but its object's: a shadow that is out of reach gets nothing. */
 const routeTo = (pool: PoolRoute, fleet: number, { routes: [real] }: Order): Route => ({
   ...real,
-  arm: { name: 'shadow', pool: pool.pool, weight: 0 },
+  arm: { name: SHADOW_ARM, pool: pool.pool, weight: 0 },
   pool: { ...pool, attempts: 1, instances: [] },
   shown: pool.servedAs,
   fleet,

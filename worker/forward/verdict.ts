@@ -179,7 +179,7 @@ function codeOf(status: number, { message }: Said): string {
 }
 
 /** Names where they stand by themselves: they may be short, and letters of other words, or of each other. */
-export function asWords(names: readonly string[]): RegExp {
+function asWords(names: readonly string[]): RegExp {
   const each = names
     .toSorted((a, b) => b.length - a.length)
     .map((name) => name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'))
@@ -189,7 +189,7 @@ export function asWords(names: readonly string[]): RegExp {
 const PATH = /(?<![\w:/.<])\/(?:[\w.@-]+\/)+[\w.@-]*/g
 
 /** Upstream's words without filesystem paths and without names that only the operator knows. */
-function discreet(message: string, { servedAs, base = servedAs, model }: Naming): string {
+export function discreet(message: string, { servedAs, base = servedAs, model }: Naming): string {
   const names = [servedAs, base].filter((name) => name !== model)
   const named = names.length === 0 ? message : message.replaceAll(asWords(names), () => model)
   return named

@@ -1,4 +1,4 @@
-import { asWords } from '../forward/verdict.ts'
+import { discreet } from '../forward/verdict.ts'
 import { isObject, parseObject, type Json } from '../json.ts'
 
 /** The two names of one model, and by which of them a tenant may call it. */
@@ -60,8 +60,6 @@ export function fromUpstream(text: string, names: Names): string {
   return model === servedAs ? JSON.stringify({ ...event, model: shown }) : text
 }
 
-const PATH = /(?<![\w:/.<])\/(?:[\w.@-]+\/)+[\w.@-]*/g
-
 /** An upstream's own words, without the names and paths behind the model. */
 export const wordsOf = (said: string, { servedAs, base = servedAs, shown }: Names): string =>
-  said.replaceAll(asWords([servedAs, base]), () => shown).replace(PATH, '<path>')
+  discreet(said, { servedAs, base, model: shown })
