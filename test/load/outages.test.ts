@@ -2,7 +2,7 @@
  * A minute each in which an object of ours is out of reach, failing or silent, with requests at a steady
  * pace all the while: not one of them is lost, and afterwards nothing is left behind.
  */
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { expect, it } from 'vitest'
 import { inFlight, isWhole } from '../support/e2e-api.ts'
 import { eventually, sleep } from '../support/e2e-wait.ts'
 import { allReady, chat, poolStatus, QUICK } from '../support/pool-calls.ts'
@@ -13,25 +13,27 @@ const SECONDS = Number(process.env['LOAD_SECONDS'] ?? 60)
 /** Fewer than an isolate may send by itself, an eighth of all slots. */
 const AT_ONCE = 8
 const SLOTS = 32
-const PAUSE_MS = 20
+const PAUSE_MS = 100
 
-let stack: Stack
-beforeAll(async () => {
+/** Each outage has a fleet of its own, so that all of them can last their minute at once. */
+function startFleet(): Promise<Stack> {
   const options = { keepBodies: false, profile: QUICK }
-  stack = await startStack({
+  return startStack({
     viaNginx: true,
     sims: ['a', 'b', 'c', 'd'].map((id) => ({ id, pool: MODEL, slots: SLOTS, options })),
   })
-  await allReady(stack)
-})
-afterAll(() => stack?.stop())
+}
 
-it.each([
+it.concurrent.each([
   { what: 'the fleet object fails', object: 'fleet', how: 'throws', reason: 'least_inflight' },
   { what: 'the fleet object is silent', object: 'fleet', how: 'hangs', reason: 'least_inflight' },
   { what: 'the pool object fails', object: { pool: MODEL }, how: 'throws', reason: 'static' },
   { what: 'the pool object is silent', object: { pool: MODEL }, how: 'hangs', reason: 'static' },
 ] as const)('requests go on while $what', async ({ what, object, how, reason }) => {
+  await using stopped = new AsyncDisposableStack()
+  const stack = await startFleet()
+  stopped.defer(() => stack.stop())
+  await allReady(stack)
   expect((await chat(stack, MODEL)).status).toBe(200)
   const back = await stack.outOfReach(object, how)
   const until = performance.now() + SECONDS * 1_000
