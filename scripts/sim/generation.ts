@@ -8,13 +8,15 @@ import type { Fault } from './faults.ts'
 import { saltOf } from './prompt.ts'
 import type { RequestRecord } from './records.ts'
 import { send, sendHead, type Reply } from './reply.ts'
-import { limitOf, type ScriptChoice } from './script.ts'
+import type { ScriptChoice } from './script.ts'
 import { StreamWriter } from './stream-writer.ts'
 
 export interface Job {
   readonly request: IncomingMessage
   readonly response: ServerResponse
   readonly body: Body
+  /** Longest answer that was asked for, in tokens; null: that was left to the model. */
+  readonly maxTokens: number | null
   readonly choices: readonly ScriptChoice[]
   readonly encoder: Encoder
   readonly driver: Driver
@@ -47,12 +49,11 @@ export class Generation {
   #over = false
 
   constructor(job: Job) {
-    const { body, choices, driver, record, response, request } = job
+    const { body, choices, driver, maxTokens, record, response, request } = job
     this.#job = job
     this.#counts = choices.map(() => 0)
     this.#ended = choices.map(() => false)
     this.#left = choices.length
-    const maxTokens = limitOf(body)
     const n = numberAt(body, 'n') ?? 1
     const { fault } = job
     const late = fault?.kind === 'late-start' ? { delayMs: fault.ms * driver.timeScale } : {}

@@ -11,6 +11,7 @@ import { count, finish, header, type Exchange, type SimContext } from './exchang
 import type { Fault } from './faults.ts'
 import { Generation } from './generation.ts'
 import { hexId } from './ids.ts'
+import { limitOf } from './limits.ts'
 import { messagesEncoder } from './messages.ts'
 import { promptsOf } from './prompt.ts'
 import { json, type Reply } from './reply.ts'
@@ -38,7 +39,7 @@ function refuseContent(sim: SimContext, api: Api, body: Body): Reply | null {
     case 'completion':
     case 'messages':
     case 'responses':
-      return tooLong(body, promptsOf(body), sim.maxModelLen)
+      return tooLong(api, body, promptsOf(body), sim.maxModelLen)
     case 'transcription':
     case 'translation':
       return refuseAudio(body)
@@ -154,6 +155,7 @@ function generate(
     request,
     response,
     body,
+    maxTokens: limitOf(body, api),
     ...said(sim, api, body, context, fault),
     driver: sim.driver,
     record,
@@ -186,7 +188,7 @@ function said(
     const { choice, seconds } = transcriptOf(body, { seed, maxModelLen })
     return { choices: [choice], encoder: audioEncoder(api, body, seconds, context) }
   }
-  const script = simScript(body, { seed, maxModelLen, reasoning: context.reasoning })
+  const script = simScript(body, { api, seed, maxModelLen, reasoning: context.reasoning })
   const choices = fault?.kind === 'empty' ? script.map(silenced) : script
   switch (api) {
     case 'completion':

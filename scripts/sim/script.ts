@@ -6,7 +6,9 @@
  * An explicit limit is always reached (as with a model of random weights) unless a stop string, a
  * JSON answer or a tool call ends it; without a limit the model stops by itself after 16 to 64 tokens.
  */
-import { isObject, listAt, numberAt, textsAt, type Body } from './body.ts'
+import { listAt, numberAt, textsAt, type Body } from './body.ts'
+import type { Api } from './endpoints.ts'
+import { apiOf, limitOf } from './limits.ts'
 import { promptHash, promptsOf, type Prompt } from './prompt.ts'
 import { applyStops } from './stops.ts'
 import { mix, pieces, random, SPECIAL, tokenId } from './tokenizer.ts'
@@ -38,6 +40,8 @@ export interface ScriptChoice {
 }
 
 export interface ScriptOptions {
+  /** The endpoint, which says by which field an answer is bounded. Default: what the body looks like. */
+  readonly api?: Api
   /** Used where the body has no `seed`. Default 0. */
   readonly seed?: number
   /** Tokens of prompt and answer together. Default 8192. */
@@ -53,18 +57,6 @@ const token = (kind: TokenKind, raw: string, call = -1): ScriptToken => ({
   delta: kind === 'silent' || kind === 'end' ? '' : raw,
   call,
 })
-
-/** Longest answer a body asks for, in tokens; null where it leaves that to the model. */
-export function limitOf(body: Body): number | null {
-  const asked =
-    numberAt(body, 'max_completion_tokens') ??
-    numberAt(body, 'max_tokens') ??
-    numberAt(body, 'max_output_tokens')
-  const isCompletion = body['prompt'] !== undefined && !isObject(body['prompt'])
-  // Echoing the prompt alone still samples one token, which is not shown.
-  if (isCompletion && asked === 0 && body['echo'] === true) return 1
-  return asked ?? (isCompletion ? 16 : null)
-}
 
 function toolTokens(tools: readonly Tool[], seed: number): ScriptToken[] {
   return tools.flatMap(({ name, parameters }, call) => [
@@ -88,7 +80,8 @@ function choiceOf(body: Body, prompt: Prompt, index: number, options: ScriptOpti
   const seed = mix(mix(promptHash(prompt), numberAt(body, 'seed') ?? options.seed ?? 0), index)
   const next = random(seed)
   const room = Math.max(0, (options.maxModelLen ?? 8192) - prompt.ids.length)
-  const limit = Math.min(limitOf(body) ?? room, room)
+  const asked = limitOf(body, options.api ?? apiOf(body))
+  const limit = Math.min(asked ?? room, room)
   const tools = calledTools(body)
   const json = tools.length > 0 ? null : wantedJson(body, seed)
   const tokens: ScriptToken[] = []
@@ -99,7 +92,7 @@ function choiceOf(body: Body, prompt: Prompt, index: number, options: ScriptOpti
   }
   if (tools.length > 0) tokens.push(...toolTokens(tools, seed))
   else if (json !== null) tokens.push(...pieces(json).map((piece) => token('content', piece)))
-  else tokens.push(...prose(next, 'content', proseLength(body, limit - tokens.length, next)))
+  else tokens.push(...prose(next, 'content', proseLength(body, asked, limit - tokens.length, next)))
   tokens.push(endToken())
 
   const cut = tokens.slice(0, limit)
@@ -123,9 +116,9 @@ function choiceOf(body: Body, prompt: Prompt, index: number, options: ScriptOpti
 }
 
 /** Tokens of prose: up to an explicit limit, or where the model would stop by itself. */
-function proseLength(body: Body, room: number, next: () => number): number {
+function proseLength(body: Body, asked: number | null, room: number, next: () => number): number {
   const natural = Math.max(16 + Math.floor(next() * 49), numberAt(body, 'min_tokens') ?? 0)
-  const endless = limitOf(body) !== null || body['ignore_eos'] === true
+  const endless = asked !== null || body['ignore_eos'] === true
   return Math.max(0, endless ? room : Math.min(natural, room))
 }
 

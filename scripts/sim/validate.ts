@@ -1,7 +1,7 @@
 /** The 400s and 404s a request can earn, worded as vLLM words them. */
 import { isObject, listAt, numberAt, objectAt, type Body } from './body.ts'
 import type { Api } from './endpoints.ts'
-import { limitOf } from './script.ts'
+import { limitFieldsOf, limitOf } from './limits.ts'
 import { errorReply, type Reply } from './reply.ts'
 import type { Prompt } from './prompt.ts'
 
@@ -59,7 +59,7 @@ const REQUIRED: Readonly<Record<Api, readonly string[]>> = {
 }
 
 const NUMBERS = ['temperature', 'top_p', 'frequency_penalty', 'presence_penalty']
-const INTEGERS = ['max_tokens', 'max_completion_tokens', 'max_output_tokens', 'n', 'seed', 'top_k']
+const INTEGERS = ['n', 'seed', 'top_k']
 /** Any of these pairs says what is to be compared. */
 const SCORED = [
   ['queries', 'documents'],
@@ -105,7 +105,7 @@ function fieldComplaints(api: Api, body: Body): Complaint[] {
   const numeric = (value: unknown): boolean =>
     typeof value === 'number' || (typeof value === 'string' && /^-?\d+(\.\d+)?$/.test(value))
   const unparsable = ', unable to parse string as a'
-  for (const field of INTEGERS) {
+  for (const field of [...limitFieldsOf(api), ...INTEGERS]) {
     wrong(field, 'int_parsing', numeric, `Input should be a valid integer${unparsable}n integer`)
   }
   for (const field of NUMBERS) {
@@ -205,10 +205,15 @@ export const unknownModel = (model: string, aliases: readonly string[]): Reply =
 const LONGEST_TOKEN = 27
 
 /** Limits that depend on the prompt's length; null when it fits. */
-export function tooLong(body: Body, prompts: readonly Prompt[], maxModelLen: number): Reply | null {
+export function tooLong(
+  api: Api,
+  body: Body,
+  prompts: readonly Prompt[],
+  maxModelLen: number,
+): Reply | null {
   const refuse = (message: string, param: string, value: number): Reply =>
     errorReply(`${message} (parameter=${param}, value=${value})`, 'BadRequestError', param, 400)
-  const asked = limitOf(body)
+  const asked = limitOf(body, api)
   const longest = `This model's maximum context length is ${maxModelLen} tokens. However, `
   const advice = 'Please reduce the length of the input prompt'
   if (asked !== null && asked < 1) {

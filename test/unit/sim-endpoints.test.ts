@@ -140,6 +140,47 @@ describe('usage', () => {
   })
 })
 
+describe('the length of an answer', () => {
+  const messages = CHAT.messages
+  const each = { max_tokens: 5, max_completion_tokens: 7, max_output_tokens: 9 }
+  const { max_completion_tokens: _, ...withoutItsOwn } = each
+  const foreign = { max_completion_tokens: 7, max_output_tokens: 9 }
+
+  it.each([
+    { path: '/v1/chat/completions', body: { messages, ...each }, tokens: 7 },
+    { path: '/v1/chat/completions', body: { messages, ...withoutItsOwn }, tokens: 5 },
+    { path: '/v1/completions', body: { prompt: 'x', ...each }, tokens: 5 },
+    { path: '/v1/completions', body: { prompt: 'x', ...foreign }, tokens: 16 },
+    { path: '/v1/messages', body: { messages, ...each }, tokens: 5 },
+    { path: '/v1/responses', body: { input: 'x', ...each }, tokens: 9 },
+  ])('is what $path reads of $body: $tokens', async ({ path, body, tokens }) => {
+    await start({})
+    const answer: unknown = JSON.parse((await post(sim, path, { model: 'm', ...body })).text)
+    const used = at(answer, 'usage', 'completion_tokens') ?? at(answer, 'usage', 'output_tokens')
+    expect(used).toBe(tokens)
+  })
+
+  it.each([
+    ['/v1/chat/completions', { messages, max_output_tokens: 1 }],
+    ['/v1/responses', { input: 'x', max_tokens: 1, max_completion_tokens: 1 }],
+  ])('is the model’s own on %s for %j', async (path, body) => {
+    await start({})
+    const answer: unknown = JSON.parse((await post(sim, path, { model: 'm', ...body })).text)
+    const used = at(answer, 'usage', 'completion_tokens') ?? at(answer, 'usage', 'output_tokens')
+    expect(used).toBeGreaterThan(9)
+  })
+
+  it.each([
+    ['/v1/messages', { messages, max_tokens: 5, max_completion_tokens: 1_000_000 }, 200],
+    ['/v1/responses', { input: 'x', max_tokens: 'many' }, 200],
+    ['/v1/responses', { input: 'x', max_output_tokens: 'many' }, 400],
+    ['/v1/responses', { input: 'x', max_output_tokens: 1_000_000 }, 400],
+  ])('of %s with %j is answered %d', async (path, body, status) => {
+    await start({})
+    expect((await post(sim, path, { model: 'm', ...body })).status).toBe(status)
+  })
+})
+
 it('answers an upgrade it does not know as if none had been offered', async () => {
   await start({})
   const answer = await call(sim, 'GET', '/version', '', { connection: 'upgrade', upgrade: 'h2c' })
