@@ -5,6 +5,7 @@
  */
 import type { Terms } from '../fleet/snapshot.ts'
 import type { Ending, ServiceClass, WatchRpc } from '../pool/contract.ts'
+import type { Merged, ProfileChange } from './profile-change.ts'
 import type { Use } from './use.ts'
 
 /** What a tenant, or one of its keys, may use. Null: no limit of this kind. */
@@ -343,6 +344,12 @@ export type UsageRestored =
   /** No restore is under way: it was never begun, or forgotten. */
   | { readonly kind: 'not-begun' }
 
+export type ChangedTenant =
+  | { readonly kind: 'changed'; readonly entry: TenantEntry }
+  | { readonly kind: 'no-tenant' }
+  /** Nothing was changed. */
+  | Extract<Merged, { readonly kind: 'wrong' }>
+
 export interface TenantRpc {
   /** Creates the tenant; null when it exists already. */
   create(
@@ -350,7 +357,15 @@ export interface TenantRpc {
     profile?: Profile,
   ): Promise<{ readonly id: string; readonly created: number } | null>
   show(): Promise<TenantEntry | null>
-  /** Changes what is named. `endRunning`: requests of a tenant that is suspended now end at once. */
+  /**
+   * Merges what an operator says into the profile as it is just then: of two at once, neither's word is lost.
+   * An object of the release before does not have it.
+   */
+  change(change: ProfileChange): Promise<ChangedTenant>
+  /**
+   * Puts what is named in the place of what was. For a Worker of the release before, and to go back to.
+   * `endRunning`: requests of a tenant that is suspended now end at once.
+   */
   update(
     change: Partial<Profile>,
     options?: { readonly endRunning?: boolean },

@@ -7,6 +7,7 @@ import type {
   Admission,
   Admitted,
   Bill,
+  ChangedTenant,
   CreatedKey,
   DirectoryEntry,
   DirectoryRpc,
@@ -29,6 +30,7 @@ import { KeyIssuer } from './key-issuer.ts'
 import { Listing } from './listing.ts'
 import type { LiveRequest } from './live-requests.ts'
 import { entryOf } from './new-key.ts'
+import { mergedProfile, type ProfileChange } from './profile-change.ts'
 import { Reservation } from './reservation.ts'
 import { NO_KEY_LIMITS, NO_PLAN, TenantStore } from './tenant-store.ts'
 
@@ -110,6 +112,15 @@ export class Tenant extends DurableObject<TenantEnv> implements TenantRpc {
 
   async show(): Promise<TenantEntry | null> {
     return this.#books?.entry() ?? null
+  }
+
+  // Nothing is awaited between the reading and the writing.
+  async change(change: ProfileChange): Promise<ChangedTenant> {
+    if (!this.#books) return { kind: 'no-tenant' }
+    const merged = mergedProfile(change, this.#books.account.profile, Date.now())
+    if (merged.kind === 'wrong') return merged
+    const entry = await this.update(merged.profile, { endRunning: change.now })
+    return entry ? { kind: 'changed', entry } : { kind: 'no-tenant' }
   }
 
   async update(

@@ -53,6 +53,23 @@ describe('a tenant', () => {
     expect(await patch({ plan: null, budget: null })).toMatchObject({ plan: null, budget: null })
   })
 
+  it('takes the changes of many operators at once, and loses none', async () => {
+    await created('contested')
+    const changes = [
+      { overrides: { rpm: 5 } },
+      { overrides: { tpm: 6 } },
+      { overrides: { concurrency: 7 } },
+      { budget: { monthly: 10 } },
+      { plan: 'pro' },
+    ]
+    await Promise.all(changes.map((change) => told('PATCH', '/tenants/contested', change)))
+    expect((await told('GET', '/tenants/contested')).said).toMatchObject({
+      plan: 'pro',
+      overrides: { rpm: 5, tpm: 6, concurrency: 7 },
+      budget: { monthly: 10 },
+    })
+  })
+
   it('is suspended, resumed and deleted, and its next request knows', async () => {
     await created('stopped')
     const { key } = await keyOf('stopped')

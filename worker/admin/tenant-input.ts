@@ -1,17 +1,9 @@
 /** What operators say of tenants and keys, and what it becomes. */
 import { z } from 'zod'
-import type {
-  Budget,
-  KeyLimits,
-  Overrides,
-  Profile,
-} from '../../durable-objects/tenant/contract.ts'
+import type { KeyLimits, Overrides } from '../../durable-objects/tenant/contract.ts'
+import { UNLIMITED } from '../../durable-objects/tenant/profile-change.ts'
 import { TENANT_ID } from '../../durable-objects/tenant/tenant-id.ts'
 import { isNetwork } from '../../durable-objects/tenant/networks.ts'
-import { wrong } from './input.ts'
-
-/** The word for "no limit of this kind": null is taken, it takes the tenant's own limit away. */
-export const UNLIMITED = 'unlimited'
 
 const LIMIT = `must be a whole number of at least 1, "${UNLIMITED}", or null for what the plan says`
 const limit = z
@@ -68,7 +60,6 @@ export const TenantChangeInput = z.strictObject({
     .optional(),
   now: z.boolean().default(false),
 })
-export type TenantChange = z.output<typeof TenantChangeInput>
 
 const keyLimit = z
   .int('must be a whole number of at least 1, or null for no limit of its own')
@@ -106,60 +97,8 @@ export const keyLimitsOf = ({
   budget,
 }: z.output<typeof NewKeyInput>): KeyLimits => ({ rpm, tpm, models, addresses, budget })
 
-/** Overrides after a change: what is named is another one, null takes it away. */
-export function changedOverrides(before: Overrides, change: OverridesInput | null): Overrides {
-  if (change === null) return {}
-  const after: Record<string, unknown> = { ...before }
-  for (const [name, value] of Object.entries(change)) {
-    if (value === null) delete after[name]
-    else if (value !== undefined) after[name] = value === UNLIMITED ? null : value
-  }
-  return after
-}
-
 /** Overrides in the words they are said in. */
 export const saidOverrides = (overrides: Overrides): Readonly<Record<string, unknown>> =>
   Object.fromEntries(
     Object.entries(overrides).map(([name, value]) => [name, value === null ? UNLIMITED : value]),
   )
-
-/**
- * What a change makes of a profile; what it does not name stays.
- * @param now Unix milliseconds
- * @throws Refusal `invalid_value`: a budget without its amount; `now` without a suspension
- */
-export function profileChange(
-  change: TenantChange,
-  before: Profile,
-  now: number,
-): Partial<Profile> {
-  const { plan, overrides, budget, suspended } = change
-  const after: Partial<Profile> = {
-    ...(plan !== undefined && { plan }),
-    ...(overrides !== undefined && { overrides: changedOverrides(before.overrides, overrides) }),
-    ...(budget !== undefined && { budget: changedBudget(before.budget, budget) }),
-    ...(suspended !== undefined && { suspended: suspension(suspended, before.suspended, now) }),
-  }
-  if (change.now && (suspended === undefined || after.suspended === null)) {
-    throw wrong('now', '"now" ends running requests of a tenant that is suspended: say so too.')
-  }
-  return after
-}
-
-function changedBudget(before: Budget | null, change: TenantChange['budget']): Budget | null {
-  if (!change) return null
-  const monthly = change.monthly ?? before?.monthly
-  if (monthly === undefined) throw wrong('budget.monthly', 'budget.monthly: is missing')
-  return { monthly, stop: change.stop ?? before?.stop ?? false }
-}
-
-/** Said twice, it is suspended since the first time, for the last reason that was given. */
-function suspension(
-  said: NonNullable<TenantChange['suspended']>,
-  before: Profile['suspended'],
-  now: number,
-): Profile['suspended'] {
-  if (said === false) return null
-  const reason = said === true ? (before?.reason ?? null) : said.reason
-  return { at: before?.at ?? now, reason }
-}

@@ -2,15 +2,15 @@ import { Hono } from 'hono'
 import type { Snapshot, Terms } from '../../durable-objects/fleet/snapshot.ts'
 import type { Profile, TenantEntry } from '../../durable-objects/tenant/contract.ts'
 import { entitlementOf, planOf } from '../../durable-objects/tenant/entitlement.ts'
+import { changedOverrides } from '../../durable-objects/tenant/profile-change.ts'
 import { money } from '../../durable-objects/tenant/usage-csv.ts'
 import { directoryObject, tenantObject, type AppEnv } from '../env.ts'
 import { reach, reachOnce, Refusal } from '../refusal.ts'
 import { checkPlan, currentFleet, existing, noTenant, ownNames, pageSize } from './accounts.ts'
-import { inputOf } from './input.ts'
+import { changedTenant } from './changed-tenant.ts'
+import { inputOf, wrong } from './input.ts'
 import {
-  changedOverrides,
   NewTenantInput,
-  profileChange,
   saidOverrides,
   TenantChangeInput,
   type OverridesInput,
@@ -57,20 +57,20 @@ tenantRoutes.patch('/:tenant', async (c) => {
   const { tenant } = c.req.param()
   const object = existing(c.env, tenant)
   const change = await inputOf(c.req.raw, TenantChangeInput)
-  const [before, fleet] = await Promise.all([
-    reach(ACCOUNT_SERVICE, () => object().show()),
-    currentFleet(c.env),
-  ])
-  if (!before) throw noTenant(tenant)
+  const fleet = await currentFleet(c.env)
   checkPlan(fleet, change.plan)
   const overrides = change.overrides && namedModels(change.overrides, fleet)
-  const after = profileChange({ ...change, overrides }, before, Date.now())
-  // Harmless twice: the words stay the same.
-  const entry = await reach(ACCOUNT_SERVICE, () =>
-    object().update(after, { endRunning: change.now }),
+  const changed = await reach(ACCOUNT_SERVICE, () =>
+    changedTenant(object, { ...change, overrides }, Date.now),
   )
-  if (!entry) throw noTenant(tenant)
-  return c.json(viewOf(entry, fleet?.terms ?? null))
+  switch (changed.kind) {
+    case 'changed':
+      return c.json(viewOf(changed.entry, fleet?.terms ?? null))
+    case 'no-tenant':
+      throw noTenant(tenant)
+    case 'wrong':
+      throw wrong(changed.param, changed.message)
+  }
 })
 
 tenantRoutes.delete('/:tenant', async (c) => {
