@@ -81,11 +81,17 @@ describe.each(PROTOCOLS)('$protocol', (kind) => {
     expect(body).toEqual({ model: 'e', input: ['a', 'b'], encoding_format: 'float' })
   })
 
-  it('lists the models, by the way that HTTP takes', async () => {
-    const data = [{ id: 'qwen', object: 'model', created: 1_795_364_884, owned_by: 'penstock' }]
+  it('lists the models, by the way that HTTP takes, with what is known of each', async () => {
+    const card = { object: 'model', created: 1_795_364_884, owned_by: 'penstock' }
+    const data = [
+      { ...card, id: 'qwen', max_model_len: 32_768 },
+      { ...card, id: 'new' },
+    ]
     const { client } = edge(neverAnswers, { listModels: async () => Response.json({ data }) })
-    const models = await client(kind).listModels({})
-    expect(models.data).toMatchObject([{ id: 'qwen', created: 1_795_364_884, ownedBy: 'penstock' }])
+    const models = (await client(kind).listModels({})).data
+    const told = { created: 1_795_364_884, ownedBy: 'penstock' }
+    expect(models).toMatchObject([{ ...told, id: 'qwen', maxModelLen: 32_768 }, told])
+    expect(models[1]!.maxModelLen, 'nobody has said').toBeUndefined()
   })
 
   it('sends an empty chunk for a keep-alive, before anything else has come (L23, L24)', async () => {
