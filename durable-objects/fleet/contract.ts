@@ -49,6 +49,8 @@ export type Applied =
       readonly pools: readonly PoolTook[]
       /** Rollouts that this version has ended, since it changes their models' arms. */
       readonly ended?: readonly ArmName[]
+      /** After a restore: the rollouts that hold again. Absent from an object of the release before. */
+      readonly rollouts?: readonly Rollout[]
     }
   | { readonly kind: 'invalid'; readonly problems: readonly Problem[] }
   /** `by`: who made the current version; absent where nobody knows. */
@@ -151,6 +153,19 @@ export interface Rollout extends ArmName {
   readonly why: string | null
 }
 
+/** A rollout as it is kept: for a backup, and to be put back. */
+export interface RolloutRecord extends Rollout {
+  /** Index of the step where it stands, or stood when it was turned off. */
+  readonly step: number
+  /** The model's arms that it was made for (`fingerprintOf`): of others it is none. */
+  readonly arms: string
+}
+
+/** What the fleet object keeps beside the versions, for a backup. */
+export interface FleetRecord {
+  readonly rollouts: readonly RolloutRecord[]
+}
+
 /** One change of an arm's share, as it is remembered. */
 export interface ArmChange {
   /** Unix milliseconds. */
@@ -218,10 +233,14 @@ export interface FleetRpc {
   versions(): Promise<readonly VersionEntry[]>
   /** A version's file as it was written; the current one when `version` is null. */
   file(version: number | null): Promise<VersionFile | null>
-  /** Puts a backup's versions back and applies the newest; a conflict where there is a version already. */
-  restore(versions: readonly VersionFile[]): Promise<Applied>
+  /**
+   * Puts a backup's versions back and applies the newest, under the rollouts that were made for its arms; a
+   * conflict where there is a version already. An object of the release before takes no rollouts.
+   */
+  restore(versions: readonly VersionFile[], rollouts?: readonly RolloutRecord[]): Promise<Applied>
   /** Absent from an object of the release before, like all that follow. */
   report?(report: ArmsReport): Promise<void>
   rollout?(order: RolloutOrder): Promise<RolledOut>
   models?(): Promise<readonly ModelStatus[]>
+  record?(): Promise<FleetRecord>
 }

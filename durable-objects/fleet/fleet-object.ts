@@ -8,6 +8,7 @@ import type {
   Applied,
   ArmsReport,
   Change,
+  FleetRecord,
   FleetRpc,
   Intent,
   ModelStatus,
@@ -15,6 +16,7 @@ import type {
   RolledBack,
   RolledOut,
   RolloutOrder,
+  RolloutRecord,
   VersionEntry,
   VersionFile,
 } from './contract.ts'
@@ -44,7 +46,8 @@ export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
     const newest = this.#versions.newest()
     if (newest) this.#current = this.#compiled(newest)
     const post = { fetch: fetch.bind(globalThis), secretOf: secretsOf(env) }
-    this.#shares = new Shares({ storage: ctx.storage, now: Date.now, post })
+    const defer = ctx.waitUntil.bind(ctx)
+    this.#shares = new Shares({ storage: ctx.storage, now: Date.now, post, defer })
     this.#shares.goOn(this.#current?.snapshot ?? null)
     // One that a release without alarms has let pass.
     void ctx.blockConcurrencyWhile(() => this.#shares.setAlarm())
@@ -107,7 +110,14 @@ export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
     return file
   }
 
-  async restore(files: readonly VersionFile[]): Promise<Applied> {
+  async record(): Promise<FleetRecord> {
+    return { rollouts: this.#shares.records() }
+  }
+
+  async restore(
+    files: readonly VersionFile[],
+    records: readonly RolloutRecord[] = [],
+  ): Promise<Applied> {
     const conflict = this.#conflict({ ifVersion: 0 })
     if (conflict) return conflict
     const last = files.toSorted((a, b) => a.version - b.version).at(-1)
@@ -115,7 +125,7 @@ export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
     if (!last || !checked.ok) {
       return { kind: 'invalid', problems: checked.ok ? [] : checked.problems }
     }
-    this.#current = this.#versions.atomically(() => {
+    const { compiled, rollouts } = this.#versions.atomically(() => {
       for (const file of files) {
         // One that this release would refuse is kept all the same.
         const read = checkFleet(file.yaml)
@@ -124,11 +134,15 @@ export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
       }
       const newest = this.#versions.newest()
       const compiled = newest && this.#compiled(newest)
-      if (compiled) this.#shares.take(compiled.snapshot)
-      return compiled
+      if (!compiled) return { compiled, rollouts: [] }
+      this.#shares.take(compiled.snapshot)
+      return { compiled, rollouts: this.#shares.restore(compiled.snapshot, records) }
     })
-    this.#shares.goOn(this.#current?.snapshot ?? null)
-    return { kind: 'applied', version: last.version, changed: true, pools: await this.#push(null) }
+    this.#current = compiled
+    this.#shares.goOn(compiled?.snapshot ?? null)
+    await this.#shares.setAlarm()
+    const pools = await this.#push(null)
+    return { kind: 'applied', version: last.version, changed: true, pools, rollouts }
   }
 
   /** Number of the current version; 0 when there is none. */

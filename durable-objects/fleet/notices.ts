@@ -1,5 +1,5 @@
 import type { ArmName } from '../pool/contract.ts'
-import { tryToPost, type PostDeps } from '../webhooks/post.ts'
+import { ANSWER_MS, tryToPost, type PostDeps } from '../webhooks/post.ts'
 import type { Webhook } from './snapshot.ts'
 
 /** What webhooks are told of an arm that its guard has turned off. */
@@ -11,6 +11,12 @@ export interface GuardNotice extends ArmName {
   /** The fleet version. */
   readonly fleet: number
 }
+
+/**
+ * One that is being tried is due again after this long, in milliseconds: only if its object was reset meanwhile
+ * is it still there by then.
+ */
+const TRYING_MS = 2 * ANSWER_MS
 
 type Row = { id: number; url_secret: string; body: string; attempts: number }
 
@@ -45,11 +51,16 @@ export class Notices {
     return this.#sql.exec<{ due: number | null }>(sql).one().due
   }
 
-  /** Tries those that are due, all at once. Never rejects. @param now Unix milliseconds */
-  async deliver(now: () => number, deps: PostDeps): Promise<void> {
-    const sql = 'SELECT id, url_secret, body, attempts FROM guard_notices WHERE due <= ?'
-    const due = this.#sql.exec<Row>(sql, now()).toArray()
-    await Promise.all(due.map((row) => this.#try(row, now, deps)))
+  /**
+   * Tries those that are due, all at once. From the call on they are not due any more.
+   * @param now Unix milliseconds
+   * @returns settled once all receivers have answered, or had their time; null where none was due
+   */
+  deliver(now: () => number, deps: PostDeps): Promise<unknown> | null {
+    const sql =
+      'UPDATE guard_notices SET due = ? WHERE due <= ? RETURNING id, url_secret, body, attempts'
+    const due = this.#sql.exec<Row>(sql, now() + TRYING_MS, now()).toArray()
+    return due.length === 0 ? null : Promise.all(due.map((row) => this.#try(row, now, deps)))
   }
 
   async #try({ id, url_secret, body, ...row }: Row, now: () => number, deps: PostDeps) {

@@ -85,6 +85,14 @@ export const tick = (held: HeldRollout, now: number): HeldRollout | null =>
     ? null
     : atStep(held, held.step + 1, now)
 
+/**
+ * A rollout out of a backup. What was off is off, and what had a share has it; one that goes on stays at its
+ * step for a step's whole time, since its guard knows nothing yet, and nobody has watched it here.
+ * @param now Unix milliseconds
+ */
+export const putBack = (held: HeldRollout, now: number): HeldRollout =>
+  held.state === 'running' ? { ...held, nextAt: now + held.everyMs } : { ...held, nextAt: null }
+
 /** `canary is being rolled out by ann, at 5 %`, for people. */
 export const inWords = ({ arm, state, share, by }: Rollout): string => {
   const whose = by === null ? '' : ` by ${by}`

@@ -1,7 +1,7 @@
 import type { ArmName } from '../pool/contract.ts'
-import type { ArmChange, RolledOut, Rollout, RolloutOrder } from './contract.ts'
+import type { ArmChange, RolledOut, Rollout, RolloutOrder, RolloutRecord } from './contract.ts'
 import { armsIn, holding, routeIn } from './holding.ts'
-import { guarded, inWords, obey, tick, type HeldRollout, type Obeyed } from './rollout.ts'
+import { guarded, inWords, obey, putBack, tick, type HeldRollout, type Obeyed } from './rollout.ts'
 import type { RolloutStore } from './rollout-store.ts'
 import type { ModelRoute, Snapshot } from './snapshot.ts'
 
@@ -63,6 +63,26 @@ export class Rollouts {
     }
     this.#raiseRevision()
     return ended.map(({ rollout: { model, arm } }) => ({ model, arm }))
+  }
+
+  /**
+   * Puts a backup's rollouts on top of a version. Call as {@link take}, and after it.
+   * @returns those that hold: not those that were made for other arms than the version's
+   */
+  restore(version: Snapshot, records: readonly RolloutRecord[]): readonly Rollout[] {
+    const own = records.filter(
+      ({ arms, model }) => routeIn(version, model) && arms === armsIn(version, model),
+    )
+    return own.map(({ arms, ...record }) => {
+      const rollout = putBack(record, this.#deps.now())
+      this.#deps.store.put({ rollout, arms })
+      return shown(rollout)
+    })
+  }
+
+  /** All of them, for a backup. */
+  records(): readonly RolloutRecord[] {
+    return this.#rows().map(({ rollout, arms }) => ({ ...rollout, arms }))
   }
 
   /** An operator's order. */

@@ -1,6 +1,13 @@
 import type { ArmName } from '../pool/contract.ts'
 import type { PostDeps } from '../webhooks/post.ts'
-import type { ArmsReport, ModelStatus, RolledOut, RolloutOrder } from './contract.ts'
+import type {
+  ArmsReport,
+  ModelStatus,
+  RolledOut,
+  Rollout,
+  RolloutOrder,
+  RolloutRecord,
+} from './contract.ts'
 import { GuardWatch, type Finding } from './guard-watch.ts'
 import { routeIn } from './holding.ts'
 import { modelStatuses } from './model-status.ts'
@@ -18,6 +25,8 @@ export interface SharesDeps {
   /** Unix milliseconds. */
   readonly now: () => number
   readonly post: PostDeps
+  /** Keeps the object alive for work that nobody waits for. */
+  readonly defer: (work: Promise<unknown>) => void
 }
 
 /**
@@ -54,6 +63,16 @@ export class Shares {
     return this.#rollouts.take(version)
   }
 
+  /** As {@link Rollouts.restore}. */
+  restore(version: Snapshot, records: readonly RolloutRecord[]): readonly Rollout[] {
+    return this.#rollouts.restore(version, records)
+  }
+
+  /** As {@link Rollouts.records}. */
+  records(): readonly RolloutRecord[] {
+    return this.#rollouts.records()
+  }
+
   /** As {@link Rollouts.goOn}. */
   goOn(version: Snapshot | null): void {
     const before = this.#version
@@ -87,10 +106,12 @@ export class Shares {
   }
 
   async alarm(): Promise<void> {
-    const { now, post } = this.#deps
+    const { now, post, defer } = this.#deps
     this.#rollouts.tick()
     this.#look(Object.keys(this.#version?.models ?? {}))
-    await this.#notices.deliver(now, post)
+    // No alarm rings while one is at work: a receiver that takes its time must not keep guards and rollouts waiting.
+    const telling = this.#notices.deliver(now, post)
+    if (telling) defer(telling.then(() => this.setAlarm()))
     await this.setAlarm()
   }
 

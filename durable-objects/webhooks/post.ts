@@ -4,7 +4,7 @@ import type { SecretOf } from '../fleet/target.ts'
 const RETRIES = 6
 const FIRST_WAIT_MS = 30_000
 /** How long a receiver may take, in milliseconds. */
-const ANSWER_MS = 10_000
+export const ANSWER_MS = 10_000
 
 export interface PostDeps {
   readonly fetch: typeof fetch

@@ -1,7 +1,7 @@
 /** The lines of a backup, one JSON each (`docs/contract.md`). */
 import { createReadStream } from 'node:fs'
 import { createInterface } from 'node:readline'
-import type { VersionFile } from '../../durable-objects/fleet/contract.ts'
+import type { RolloutRecord, VersionFile } from '../../durable-objects/fleet/contract.ts'
 import type { StoredUsage, TenantRecord } from '../../durable-objects/tenant/contract.ts'
 import { EXIT, Failure } from './failure.ts'
 
@@ -9,6 +9,8 @@ export const BACKUP = { kind: 'penstock-backup', format: 1 } as const
 
 export interface Counts {
   readonly versions: number
+  /** Nothing in a backup of a release without them. */
+  readonly rollouts: number
   readonly tenants: number
   readonly keys: number
   readonly usage: number
@@ -33,10 +35,12 @@ export type BackupLine =
   /** The first line; `at` in Unix milliseconds. */
   | { readonly kind: (typeof BACKUP)['kind']; readonly format: number; readonly at: number }
   | (VersionFile & { readonly kind: 'fleet' })
+  /** Only where there are any: a release that cannot put them back refuses the file, rather than lose what is off. */
+  | { readonly kind: 'rollouts'; readonly rollouts: readonly RolloutRecord[] }
   | TenantLine
   | UsageLine
   /** The last line: a file without it was cut short. */
-  | { readonly kind: 'end'; readonly counts: Counts }
+  | { readonly kind: 'end'; readonly counts: Partial<Counts> }
 
 /** @throws Failure where the file cannot be read, or a line is none of a backup */
 export async function* backupLines(file: string): AsyncGenerator<BackupLine> {
@@ -64,6 +68,7 @@ export async function* backupLines(file: string): AsyncGenerator<BackupLine> {
 const KINDS: ReadonlySet<unknown> = new Set<BackupLine['kind']>([
   'penstock-backup',
   'fleet',
+  'rollouts',
   'tenant',
   'usage',
   'end',
@@ -79,17 +84,18 @@ function lineIn(text: string): BackupLine | null {
 }
 
 /** How much of what is counted a line holds. */
-export const countsOf = (line: TenantLine | UsageLine): Omit<Counts, 'versions'> =>
+export const countsOf = (line: TenantLine | UsageLine): Omit<Counts, 'versions' | 'rollouts'> =>
   line.kind === 'usage'
     ? { tenants: 0, keys: 0, usage: line.usage.length }
     : { tenants: 1, keys: line.record.keys.length, usage: line.record.usage?.length ?? 0 }
 
-/** What a whole backup holds: when it was made, how much, and the fleet versions themselves. */
+/** What a whole backup holds: when it was made, how much, and what is of the fleet itself. */
 export interface Contents {
   /** Unix milliseconds. */
   readonly at: number
   readonly counts: Counts
   readonly versions: readonly VersionFile[]
+  readonly rollouts: readonly RolloutRecord[]
 }
 
 /**
@@ -98,11 +104,12 @@ export interface Contents {
  */
 export async function contentsOf(file: string): Promise<Contents> {
   const versions: VersionFile[] = []
-  const found = { versions: 0, tenants: 0, keys: 0, usage: 0 }
+  const rollouts: RolloutRecord[] = []
+  const found = { versions: 0, rollouts: 0, tenants: 0, keys: 0, usage: 0 }
   /** Tenants whose ledger goes on. */
   const open = new Set<string>()
   let at = 0
-  let end: Counts | null = null
+  let end: Partial<Counts> | null = null
   for await (const line of backupLines(file)) {
     if (end) throw new Failure(EXIT.invalid, `${file} goes on after its last line`)
     switch (line.kind) {
@@ -115,6 +122,10 @@ export async function contentsOf(file: string): Promise<Contents> {
         found.versions++
         break
       }
+      case 'rollouts':
+        rollouts.push(...line.rollouts)
+        found.rollouts += line.rollouts.length
+        break
       case 'tenant':
       case 'usage': {
         const id = line.kind === 'tenant' ? line.record.id : line.tenant
@@ -134,8 +145,8 @@ export async function contentsOf(file: string): Promise<Contents> {
   const isWhole =
     end &&
     open.size === 0 &&
-    Object.entries(found).every(([name, n]) => end[name as keyof Counts] === n)
-  if (end && isWhole) return { at, counts: end, versions }
+    Object.entries(found).every(([name, n]) => (end[name as keyof Counts] ?? 0) === n)
+  if (isWhole) return { at, counts: found, versions, rollouts }
   throw notWhole(file)
 }
 

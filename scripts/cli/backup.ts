@@ -1,7 +1,11 @@
-/** A router's memory in a file: fleet versions, tenants, hashes of keys, ledgers. Never a secret. */
+/** A router's memory in a file: fleet versions, rollouts, tenants, hashes of keys, ledgers. Never a secret. */
 import { closeSync, existsSync, openSync, renameSync, rmSync, writeSync } from 'node:fs'
 import type { Command } from 'commander'
-import type { VersionEntry, VersionFile } from '../../durable-objects/fleet/contract.ts'
+import type {
+  FleetRecord,
+  VersionEntry,
+  VersionFile,
+} from '../../durable-objects/fleet/contract.ts'
 import type {
   DirectoryEntry,
   StoredUsage,
@@ -27,7 +31,7 @@ async function backup({ url, json, out }: Networked & { readonly out: string }):
   if (existsSync(out)) throw new Failure(EXIT.conflict, `${out} is there already; name a new file`)
   const partial = `${out}.partial`
   const file = opened(partial)
-  const counts = { versions: 0, tenants: 0, keys: 0, usage: 0 }
+  const counts = { versions: 0, rollouts: 0, tenants: 0, keys: 0, usage: 0 }
   try {
     const write = (line: BackupLine) => void writeSync(file, `${JSON.stringify(line)}\n`)
     await writeAll(url, write, counts)
@@ -62,6 +66,10 @@ async function writeAll(
     write({ kind: 'fleet', ...(await callAdmin<VersionFile>(url, path)) })
     counts.versions++
   }
+  // Made meanwhile for a newer version's arms, they are left out of a restore, which says so.
+  const { rollouts } = await fleetRecord(url)
+  counts.rollouts = rollouts.length
+  if (rollouts.length > 0) write({ kind: 'rollouts', rollouts })
   for await (const page of pagesOf<Page>(url, ['tenants'], {})) {
     await eachAtOnce(page.tenants, AT_ONCE, async ({ id }) => {
       for await (const line of linesOf(url, id)) {
@@ -75,6 +83,10 @@ async function writeAll(
   }
   write({ kind: 'end', counts })
 }
+
+/** What is beside the versions: nothing in a router of a release that has no word for it. */
+const fleetRecord = async (url: string | undefined): Promise<FleetRecord> =>
+  (await unless('not_found', callAdmin<FleetRecord>(url, ['fleet', 'record']))) ?? { rollouts: [] }
 
 interface Page {
   readonly tenants: readonly DirectoryEntry[]
@@ -93,35 +105,41 @@ async function* linesOf(
 ): AsyncGenerator<TenantLine | UsageLine> {
   const path = ['tenants', tenant, 'record']
   const query = { limit: LINES }
-  const first = await unlessDeleted(callAdmin<TenantRecord & LedgerPage>(url, path, { query }))
+  const first = await unless(
+    'tenant_not_found',
+    callAdmin<TenantRecord & LedgerPage>(url, path, { query }),
+  )
   if (!first) return
   const { next, ...record } = first
   yield { kind: 'tenant', record, more: next !== null }
   for (let after = next; after !== null;) {
     const call = { query: { ...query, after } }
-    const page = await unlessDeleted(callAdmin<LedgerPage>(url, [...path, 'usage'], call))
+    const page = await unless(
+      'tenant_not_found',
+      callAdmin<LedgerPage>(url, [...path, 'usage'], call),
+    )
     const usage = page?.usage ?? []
     after = page?.next ?? null
     yield { kind: 'usage', tenant, usage, more: after !== null }
   }
 }
 
-async function unlessDeleted<T>(answer: Promise<T>): Promise<T | null> {
+async function unless<T>(code: string, answer: Promise<T>): Promise<T | null> {
   try {
     return await answer
   } catch (cause) {
-    if (cause instanceof Failure && cause.details.code === 'tenant_not_found') return null
+    if (cause instanceof Failure && cause.details.code === code) return null
     throw cause
   }
 }
 
-const countsIn = ({ versions, tenants, keys, usage }: Counts): string =>
-  `fleet versions ${versions}, tenants ${tenants}, keys ${keys}, lines of usage ${usage}`
+const countsIn = ({ versions, rollouts, tenants, keys, usage }: Counts): string =>
+  `fleet versions ${versions}, rollouts ${rollouts}, tenants ${tenants}, keys ${keys}, lines of usage ${usage}`
 
 /** `backup` and `restore`. */
 export function addBackupCommands(program: Command): void {
   networked(program.command('backup'))
-    .description('write fleet versions, tenants, key hashes and ledgers to a file')
+    .description('write fleet versions, rollouts, tenants, key hashes and ledgers to a file')
     .requiredOption('--out <file>', 'a new file; one JSON per line')
     .action(backup)
   addRestoreCommand(program)

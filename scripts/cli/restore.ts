@@ -1,9 +1,10 @@
 import process from 'node:process'
 import type { Command } from 'commander'
-import type { PoolTook, VersionEntry, VersionFile } from '../../durable-objects/fleet/contract.ts'
+import type { PoolTook, Rollout, VersionEntry } from '../../durable-objects/fleet/contract.ts'
+import { inWords } from '../../durable-objects/fleet/rollout.ts'
 import type { DirectoryEntry } from '../../durable-objects/tenant/contract.ts'
 import { callAdmin } from './admin-api.ts'
-import { contentsOf } from './backup-file.ts'
+import { contentsOf, type Contents } from './backup-file.ts'
 import { confirm } from './confirm.ts'
 import { timeOf } from './display.ts'
 import { EXIT, Failure } from './failure.ts'
@@ -21,7 +22,8 @@ interface Options extends Networked {
 }
 
 async function restore(file: string, { url, json, yes, resume = false }: Options): Promise<void> {
-  const { at, counts, versions } = await contentsOf(file)
+  const contents = await contentsOf(file)
+  const { at, counts } = contents
   const there = await whatIsThere(url)
   if (!resume && (there.versions > 0 || there.tenants)) {
     const what = there.versions > 0 ? 'a fleet' : 'tenants'
@@ -34,14 +36,21 @@ async function restore(file: string, { url, json, yes, resume = false }: Options
     const what = `${counts.versions} fleet versions and ${counts.tenants} tenants`
     await confirm(`Put back ${what}, as of ${timeOf(at)}?`)
   }
-  const fleet = there.versions === 0 ? await restoreFleet(url, versions) : null
+  const fleet = there.versions === 0 ? await restoreFleet(url, contents) : null
   const done = await restoreTenants(url, file)
-  if (json) printJson({ fleet: fleet?.version ?? null, ...done })
-  else {
+  const { version = null, held = [], ended = [] } = fleet ?? {}
+  if (json) {
+    const left = ended.map(({ model, arm }) => ({ model, arm }))
+    printJson({ fleet: version, rollouts: held.length, ended: left, ...done })
+  } else {
     if (fleet) print(`${paint.green('restored')} fleet version ${fleet.version}`)
+    for (const rollout of held) print(`${paint.green('restored')} ${sentence(rollout)}`)
     print(
       `${paint.green('restored')} tenants ${done.tenants}, keys ${done.keys}, lines of usage ${done.usage}; there already ${done.exists.length}`,
     )
+    for (const rollout of ended) {
+      complain(`not put back, the file's weights hold: ${sentence(rollout)}`)
+    }
     for (const { id, message } of done.failed) complain(`tenant ${id}: ${message}`)
     for (const { pool, error } of fleet?.left ?? []) {
       complain(`pool ${pool} has not taken the fleet yet: ${error ?? 'no answer'}`)
@@ -58,7 +67,10 @@ async function whatIsThere(url: string | undefined) {
   return { versions: versions.length, tenants: tenants.length > 0 }
 }
 
-async function restoreFleet(url: string | undefined, all: readonly VersionFile[]) {
+const sentence = (rollout: Rollout): string => `${rollout.model}: ${inWords(rollout)}`
+
+/** @returns among others the rollouts that hold, and those that do not: they were made for other arms */
+async function restoreFleet(url: string | undefined, { versions: all, rollouts }: Contents) {
   let bytes = 0
   const versions = all
     .toSorted((a, b) => b.version - a.version)
@@ -66,12 +78,24 @@ async function restoreFleet(url: string | undefined, all: readonly VersionFile[]
   if (versions.length === 0) return null
   const left = all.length - versions.length
   if (left > 0) complain(`${left} oldest fleet versions are left out: they are too large together`)
-  const answer = await callAdmin<{ version: number; pools: PoolTook[] }>(
-    url,
-    ['fleet', 'restore'],
-    { method: 'POST', body: { versions } },
-  )
-  return { version: answer.version, left: answer.pools.filter(({ taken }) => !taken) }
+  const body = { versions, ...(rollouts.length > 0 && { rollouts }) }
+  const answer = await callAdmin<Restored>(url, ['fleet', 'restore'], { method: 'POST', body })
+  const { version, pools, rollouts: held = [] } = answer
+  const isHeld = ({ model, arm }: Rollout) =>
+    held.some((rollout) => rollout.model === model && rollout.arm === arm)
+  return {
+    version,
+    held,
+    ended: rollouts.filter((rollout) => !isHeld(rollout)),
+    left: pools.filter(({ taken }) => !taken),
+  }
+}
+
+interface Restored {
+  readonly version: number
+  readonly pools: readonly PoolTook[]
+  /** Absent from a router of the release before. */
+  readonly rollouts?: readonly Rollout[]
 }
 
 export function addRestoreCommand(program: Command): void {

@@ -141,7 +141,7 @@ describe.concurrent('the command line', () => {
     // Into an empty router alone: so it put nothing back.
     const restored = await json(there('restore', backup, '--yes', '--json'))
     const { versions: _, ...rest } = counts as Record<string, number>
-    expect(restored).toEqual({ fleet: 1, ...rest, exists: [], failed: [] })
+    expect(restored).toEqual({ fleet: 1, ...rest, ended: [], exists: [], failed: [] })
     expect(await json(there(...month))).toEqual(usage)
     await eventually(
       () => chat(key, empty.url),

@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Command } from 'commander'
-import { afterAll, afterEach, beforeEach, expect, it, vi } from 'vitest'
+import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { addBackupCommands } from '../../scripts/cli/backup.ts'
 import { contentsOf } from '../../scripts/cli/backup-file.ts'
 import { pagesOf } from '../../scripts/cli/pages.ts'
@@ -55,6 +55,21 @@ const fileOf = (name: string, lines: readonly object[]): string => {
   writeFileSync(file, whole.map((line) => `${JSON.stringify(line)}\n`).join(''))
   return file
 }
+/** Runs a command against the router. @returns what it prints */
+async function run(...words: string[]): Promise<string> {
+  const program = new Command()
+  addBackupCommands(program)
+  let printed = ''
+  for (const stream of [process.stdout, process.stderr]) {
+    vi.spyOn(stream, 'write').mockImplementation((text) => {
+      printed += String(text)
+      return true
+    })
+  }
+  await program.parseAsync([...words, '--url', ROUTER], { from: 'user' })
+  vi.restoreAllMocks()
+  return printed
+}
 /** The calls about one tenant: where, and the lines of its ledger that went there. */
 const callsAbout = (id: string) =>
   asked
@@ -76,6 +91,7 @@ it('a list is read from where each page ended, to its end', async () => {
 it('a ledger is taken page by page; of a tenant that is deleted meanwhile no more than was read', async () => {
   answer = ({ path }) => {
     if (path === 'fleet/versions') return { versions: [] }
+    if (path === 'fleet/record') return { rollouts: [] }
     if (path.startsWith('tenants?')) {
       return { tenants: ['a', 'b', 'c', 'd'].map((id) => ({ id })), next: null }
     }
@@ -88,12 +104,14 @@ it('a ledger is taken page by page; of a tenant that is deleted meanwhile no mor
     return { ...record(id, 2), next: id === 'b' ? null : '1' }
   }
   const out = join(folder, 'out.ndjson')
-  const program = new Command()
-  addBackupCommands(program)
-  vi.spyOn(process.stdout, 'write').mockReturnValue(true)
-  await program.parseAsync(['backup', '--out', out, '--url', ROUTER], { from: 'user' })
-  vi.restoreAllMocks()
-  expect((await contentsOf(out)).counts).toEqual({ versions: 0, tenants: 3, keys: 3, usage: 9 })
+  await run('backup', '--out', out)
+  expect((await contentsOf(out)).counts).toEqual({
+    versions: 0,
+    rollouts: 0,
+    tenants: 3,
+    keys: 3,
+    usage: 9,
+  })
   const lines = readFileSync(out, 'utf8').trim().split('\n')
   const ofA = lines.map((line) => JSON.parse(line) as { tenant?: string; usage: number[] })
   expect(ofA.filter(({ tenant }) => tenant === 'a')).toEqual([
@@ -167,4 +185,64 @@ it('of one that is there or fails no more lines are sent, and the others are put
     failed: [{ id: 'fails', message: 'broken', code: 'broken', exit: 3 }],
   })
   expect([callsAbout('there').length, callsAbout('fails').length]).toEqual([1, 2])
+})
+
+describe('rollouts', () => {
+  const VERSION = { version: 1, at: 1, models: 1, pools: 1, yaml: 'x' }
+  const HELD = { model: 'm', arm: 'canary', state: 'guarded', share: 0, by: 'guard', arms: '[]' }
+  const LEFT = { ...HELD, arm: 'other', state: 'running', share: 5, by: 'ann' }
+  const empty = ({ path }: Asked): object | string => {
+    if (path === 'fleet/versions') return { versions: [] }
+    if (path.startsWith('tenants?')) return { tenants: [], next: null }
+    return 'not_found'
+  }
+  const linesOf = (file: string) =>
+    readFileSync(file, 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { kind: string })
+
+  it('are taken with the versions, in a line of their own where there are any', async () => {
+    answer = (call) => (call.path === 'fleet/record' ? { rollouts: [HELD, LEFT] } : empty(call))
+    const out = join(folder, 'held.ndjson')
+    expect(await run('backup', '--out', out)).toContain('rollouts 2')
+    expect(linesOf(out)[1]).toEqual({ kind: 'rollouts', rollouts: [HELD, LEFT] })
+    expect(await contentsOf(out)).toMatchObject({ rollouts: [HELD, LEFT], counts: { rollouts: 2 } })
+    answer = empty // a router of the release before
+    const none = join(folder, 'none.ndjson')
+    await run('backup', '--out', none)
+    expect(linesOf(none).map(({ kind }) => kind)).toEqual(['penstock-backup', 'end'])
+  })
+
+  it('are put back in one call with the versions; those that do not hold are named', async () => {
+    answer = (call) =>
+      call.path === 'fleet/restore' ? { version: 1, pools: [], rollouts: [HELD] } : empty(call)
+    const counts = { versions: 1, rollouts: 2, tenants: 0, keys: 0, usage: 0 }
+    const file = fileOf('whole-fleet.ndjson', [
+      { kind: 'fleet', ...VERSION },
+      { kind: 'rollouts', rollouts: [HELD, LEFT] },
+      { kind: 'end', counts },
+    ])
+    const printed = await run('restore', file, '--yes')
+    expect(asked.at(-1)?.body).toEqual({ versions: [VERSION], rollouts: [HELD, LEFT] })
+    expect(printed).toContain('m: canary was turned off by its guard')
+    expect(printed).toMatch(/not put back.*m: other is being rolled out by ann, at 5 %/)
+    const short = fileOf('short.ndjson', [
+      { kind: 'fleet', ...VERSION },
+      { kind: 'end', counts },
+    ])
+    await expect(contentsOf(short)).rejects.toThrow('is not whole')
+  })
+
+  it('are none in a file of the release before, which is put back all the same', async () => {
+    answer = (call) => (call.path === 'fleet/restore' ? { version: 1, pools: [] } : empty(call))
+    const file = fileOf('earlier.ndjson', [
+      { kind: 'fleet', ...VERSION },
+      { kind: 'end', counts: { versions: 1, tenants: 0, keys: 0, usage: 0 } },
+    ])
+    expect(await run('restore', file, '--yes')).toContain('fleet version 1')
+    expect(asked.at(-1)?.body, 'nor does it say what such a router would refuse').toEqual({
+      versions: [VERSION],
+    })
+  })
 })

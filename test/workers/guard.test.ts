@@ -21,7 +21,12 @@ import {
 import { fleet, fleetStub, upstream } from './world.ts'
 
 const WHY = 'errors 12.0 % of 100 requests, the other arms 0.0 % of 900'
-const received: { posts: Record<string, unknown>[]; status: number } = { posts: [], status: 200 }
+const received = {
+  posts: [] as Record<string, unknown>[],
+  status: 200,
+  /** No answer is given before. */
+  until: Promise.resolve(),
+}
 let warned: MockInstance<typeof console.warn>
 
 beforeEach(async () => {
@@ -29,10 +34,12 @@ beforeEach(async () => {
   Object.assign(env, { ALERT_URL: 'https://hooks.test/secret', OTHER_URL: 'https://other.test/' })
   received.posts = []
   received.status = 200
+  received.until = Promise.resolve()
   upstream.answer = async ({ host, request }) => {
     if (!host.endsWith('.test') || request.method !== 'POST')
       return new Response(null, { status: 404 })
     received.posts.push({ host, ...(await request.json<object>()) })
+    await received.until
     return new Response(null, { status: received.status })
   }
   warned = vi.spyOn(console, 'warn').mockImplementation(() => {})
@@ -155,6 +162,14 @@ describe('a guard', () => {
 
 describe('a webhook', () => {
   const posts = () => received.posts
+  /** Until no notice is on its way any more. */
+  const gone = () =>
+    vi.waitFor(
+      () =>
+        runInDurableObject(fleetStub(), (_, { storage }) => expect(due(storage.sql)).toEqual([])),
+      { timeout: 5_000 },
+    )
+  const alarm = () => runInDurableObject(fleetStub(), (_, { storage }) => storage.getAlarm())
   const due = (sql: SqlStorage) => sql.exec('SELECT attempts, due FROM guard_notices').toArray()
 
   it('is told of an arm that was turned off, once', async () => {
@@ -174,9 +189,25 @@ describe('a webhook', () => {
     await reportBad()
     await ring()
     expect(posts()).toHaveLength(1)
-    await vi.waitFor(() =>
-      runInDurableObject(fleetStub(), (_, { storage }) => expect(due(storage.sql)).toEqual([])),
-    )
+    await gone()
+  })
+
+  it('that takes its time keeps neither rollouts nor guards waiting, and is told once', async () => {
+    const receiver = Promise.withResolvers<void>()
+    received.until = receiver.promise
+    await reportBad()
+    await vi.waitFor(() => expect(posts()).toHaveLength(1))
+    expect(await alarm(), 'should the object be reset meanwhile').not.toBeNull()
+    const other = { model: 'org/model:tag' }
+    await order({ order: 'start', steps: [1, 5], everyMs: 1_000 }, other)
+    const stepped = async () =>
+      (await snapshotNow()).models['org/model:tag']!.arms.map(({ weight }) => weight)
+    await vi.waitFor(async () => expect(await stepped()).toEqual([95, 5]), { timeout: 6_000 })
+    expect(posts(), 'by an alarm, while it was being told').toHaveLength(1)
+    receiver.resolve()
+    await gone()
+    expect(posts()).toHaveLength(1)
+    await vi.waitFor(async () => expect(await alarm(), 'nothing is left to be done').toBeNull())
   })
 
   it('that is out of order is told again later, also by an object that was reset meanwhile', async () => {
@@ -194,8 +225,8 @@ describe('a webhook', () => {
     await runInDurableObject(fleetStub(), async (object, { storage }) => {
       storage.sql.exec('UPDATE guard_notices SET due = 0')
       await object.alarm()
-      expect(due(storage.sql)).toEqual([])
     })
+    await gone()
     expect(posts()).toHaveLength(2)
   })
 

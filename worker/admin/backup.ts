@@ -1,17 +1,14 @@
-/** What `penstock backup` takes and `penstock restore` puts back. Keys are in it as hashes alone. */
+/** What `penstock backup` takes of tenants and `penstock restore` puts back. Keys are in it as hashes alone. */
 import { Hono } from 'hono'
 import { z } from 'zod'
 import type { TenantRecord, UsageKey, UsagePage } from '../../durable-objects/tenant/contract.ts'
-import { fleetObject, tenantObject, type AppEnv } from '../env.ts'
+import { tenantObject, type AppEnv } from '../env.ts'
 import { reach, reachOnce, Refusal } from '../refusal.ts'
 import { existing, flag, noTenant, pageSize } from './accounts.ts'
-import { invalidFleet } from './fleet.ts'
-import { inputOf, wrong } from './input.ts'
+import { inputOf, MAX_BACKUP_BYTES, wrong } from './input.ts'
 import { TenantId } from './tenant-input.ts'
-import { ACCOUNT_SERVICE, FLEET_SERVICE } from './words.ts'
+import { ACCOUNT_SERVICE } from './words.ts'
 
-/** What one call to an object may carry is 32 MiB. */
-const MAX_BYTES = 30 * 1024 * 1024
 /** Lines of a ledger on a page. */
 const LINES = { usual: 2_000, most: 10_000 }
 
@@ -43,7 +40,7 @@ recordRoutes.get('/:tenant/record/usage', async (c) => {
 recordRoutes.put('/:tenant/record', async (c) => {
   const { tenant } = c.req.param()
   const more = flag('more', c.req.query('more'))
-  const record: TenantRecord = await inputOf(c.req.raw, RecordInput, MAX_BYTES)
+  const record: TenantRecord = await inputOf(c.req.raw, RecordInput, MAX_BACKUP_BYTES)
   if (record.id !== tenant) throw wrong('id', `This is the record of "${record.id}".`)
   const restored = await reachOnce(ACCOUNT_SERVICE, () =>
     tenantObject(c.env, tenant).restore(record, { more }),
@@ -57,7 +54,7 @@ recordRoutes.put('/:tenant/record/usage', async (c) => {
   const { tenant } = c.req.param()
   const last = !flag('more', c.req.query('more'))
   const object = existing(c.env, tenant)
-  const { usage } = await inputOf(c.req.raw, UsageInput, MAX_BYTES)
+  const { usage } = await inputOf(c.req.raw, UsageInput, MAX_BACKUP_BYTES)
   const restored = await reachOnce(ACCOUNT_SERVICE, () => object().restoreUsage(usage, { last }))
   switch (restored.kind) {
     case 'taken':
@@ -88,26 +85,6 @@ function placeIn(after: string | undefined): UsageKey | null {
   const [period, day, key, model] = place.data
   return { period, day, key, model }
 }
-
-/** All fleet versions at once, below `/admin/fleet`: only where there is none yet. */
-export const fleetRestoreRoutes = new Hono<AppEnv>()
-
-fleetRestoreRoutes.post('/restore', async (c) => {
-  const { versions } = await inputOf(c.req.raw, VersionsInput, MAX_BYTES)
-  const restored = await reachOnce(FLEET_SERVICE, () => fleetObject(c.env).restore(versions))
-  switch (restored.kind) {
-    case 'applied':
-      return c.json({ version: restored.version, pools: restored.pools }, 201)
-    case 'conflict':
-      throw new Refusal(
-        'conflict',
-        `There is a fleet already, of version ${restored.version}: versions are restored where there is none.`,
-        { extra: { version: restored.version } },
-      )
-    case 'invalid':
-      throw invalidFleet(restored.problems)
-  }
-})
 
 const time = z.int().min(0)
 const count = z.int().min(0)
@@ -202,24 +179,4 @@ const RecordInput = z.object({
   ),
   usage: Usage.exactOptional(),
   notices: Notices.exactOptional(),
-})
-
-const VersionsInput = z.strictObject({
-  versions: z
-    .array(
-      z.object({
-        version: z.int().min(1),
-        at: time,
-        models: count,
-        pools: count,
-        yaml: z.string(),
-        by: z.string().nullable().exactOptional(),
-        message: z.string().nullable().exactOptional(),
-      }),
-    )
-    .min(1, 'needs at least one version')
-    .refine(
-      (versions) => new Set(versions.map(({ version }) => version)).size === versions.length,
-      'has a version twice',
-    ),
 })

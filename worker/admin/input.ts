@@ -5,6 +5,8 @@ import { Refusal } from '../refusal.ts'
 
 /** What an operator sends by hand is small. */
 const MAX_BYTES = 64 * 1024
+/** A part of a backup, in bytes: what one call to an object may carry is 32 MiB. */
+export const MAX_BACKUP_BYTES = 30 * 1024 * 1024
 
 /**
  * A body's JSON, checked. No body means an empty object.

@@ -26,6 +26,7 @@ export const ADMIN_ROUTES: readonly AdminRoute[] = [
   { method: 'GET', path: '/admin/fleet/versions', least: 'viewer' },
   { method: 'GET', path: '/admin/fleet/versions/:version{[0-9]+}', least: 'viewer' },
   { method: 'POST', path: '/admin/fleet/rollback', least: 'operator' },
+  { method: 'GET', path: '/admin/fleet/record', least: 'admin' },
   { method: 'POST', path: '/admin/fleet/restore', least: 'admin' },
 
   { method: 'GET', path: '/admin/models', least: 'viewer' },

@@ -1,9 +1,10 @@
 import { Hono } from 'hono'
 import type { AppEnv } from '../env.ts'
 import { audited, auditRoutes } from './audit.ts'
-import { fleetRestoreRoutes, recordRoutes } from './backup.ts'
+import { recordRoutes } from './backup.ts'
 import { explainRoutes } from './explain.ts'
 import { fleetRoutes } from './fleet.ts'
+import { fleetBackupRoutes } from './fleet-backup.ts'
 import { keyRoutes } from './keys.ts'
 import { modelRoutes } from './models.ts'
 import { operator } from './operator.ts'
@@ -20,7 +21,7 @@ admin.use(operator)
 admin.route('/audit', auditRoutes)
 admin.route('/explain', explainRoutes)
 admin.route('/fleet', fleetRoutes)
-admin.route('/fleet', fleetRestoreRoutes)
+admin.route('/fleet', fleetBackupRoutes)
 admin.route('/models', modelRoutes)
 admin.route('/operators', peopleRoutes)
 admin.route('/pools', poolRoutes)
