@@ -99,11 +99,6 @@ export class Breaker {
     return this.#since
   }
 
-  /** Unix milliseconds at which it will let requests through again; null while it does. */
-  get openUntil(): number | null {
-    return this.state === 'open' ? this.#openUntil : null
-  }
-
   /** Share of failures when it last opened, 0 to 1. */
   get badness(): number {
     return this.#badness
@@ -124,21 +119,18 @@ export class Breaker {
     return state === 'closed' || (state === 'half-open' && this.#trialsLeft > 0)
   }
 
-  /** Counts a request that goes. @returns whether it may; one that goes all the same does no harm */
-  take(): boolean {
-    const may = this.mayTake
-    if (may && this.#state === 'half-open') this.#trialsLeft--
-    return may
+  /** Counts a request that goes. One that goes though it may not does no harm. */
+  take(): void {
+    if (this.mayTake && this.#state === 'half-open') this.#trialsLeft--
   }
 
   /**
    * A request has ended.
    * @param pass what {@link pass} was when it was granted; without one, it counts while closed only
-   * @returns whether this opened the breaker
    */
-  record(ending: Ending, pass?: Pass): boolean {
+  record(ending: Ending, pass?: Pass): void {
     this.feel(ending)
-    return this.judge(ending, pass)
+    this.judge(ending, pass)
   }
 
   /** Moves the error rate alone, for an ending whose judgement has to wait. */
@@ -147,24 +139,25 @@ export class Breaker {
     else if (ending === 'done') this.#rate.succeeded(this.#config.windowMs)
   }
 
-  /** Moves the state alone. @returns whether this opened the breaker */
-  judge(ending: Ending, pass?: Pass): boolean {
+  /** Moves the state alone. */
+  judge(ending: Ending, pass?: Pass): void {
     const { state } = this
-    if (pass === undefined ? state !== 'closed' : pass !== this.#pass) return false
+    if (pass === undefined ? state !== 'closed' : pass !== this.#pass) return
     const failed = isFailure(ending)
-    if (state === 'open') return false // it was kept in, and has its sit-out before it all the same
-    if (!failed && ending !== 'done') {
-      // It says nothing of the instance: somebody else may try.
-      if (state === 'half-open') this.#trialsLeft = Math.min(this.#trials, this.#trialsLeft + 1)
-      return false
+    const saysNothing = !failed && ending !== 'done'
+    switch (state) {
+      case 'open':
+        return // it was kept in, and has its sit-out before it all the same
+      case 'half-open':
+        if (failed) this.#open('failed again after a sit-out', 1)
+        else if (saysNothing) this.#giveBackTrial()
+        else if (++this.#trialsWell >= this.#trials) this.#close()
+        return
+      case 'closed':
+        if (saysNothing) return
+        this.#outcomes.add(failed, this.#config.windowMs)
+        if (failed) this.#trip()
     }
-    if (state === 'half-open') {
-      if (failed) this.#open('failed again after a sit-out', 1)
-      else if (++this.#trialsWell >= this.#trials) this.#close()
-      return failed
-    }
-    this.#outcomes.add(failed, this.#config.windowMs)
-    return failed && this.#trip()
   }
 
   /** Null while closed. */
@@ -188,14 +181,17 @@ export class Breaker {
     return Math.min(openMaxMs, openMs * 2 ** Math.min(MOST_DOUBLINGS, this.#openings - 1))
   }
 
-  #trip(): boolean {
+  /** Somebody else may try. It may be of an earlier round: there are never more than one round has. */
+  #giveBackTrial(): void {
+    this.#trialsLeft = Math.min(this.#trials, this.#trialsLeft + 1)
+  }
+
+  #trip(): void {
     const { consecutive, minRequests, errorRatio, windowMs } = this.#config
     const { total, failed, run } = this.#outcomes.within(windowMs)
     if (run >= consecutive) this.#open(`${run} failures in a row`, failed / total)
     else if (total >= minRequests && failed / total >= errorRatio)
       this.#open(`${failed} of ${total} requests failed`, failed / total)
-    else return false
-    return true
   }
 
   #open(reason: string, badness: number): void {

@@ -1,5 +1,6 @@
 import type { Target } from '../fleet/snapshot.ts'
 import { targetHeaders, type SecretOf } from '../fleet/target.ts'
+import { isMarked, isOfTheWay } from './origin.ts'
 
 export interface CallDeps {
   readonly fetch: typeof fetch
@@ -11,9 +12,6 @@ export class Unwell extends Error {}
 
 /** Nobody got through to the instance: the tunnel, Access, or no Nginx at its end (L14). */
 export class Unreached extends Error {}
-
-/** Set by our Nginx, on every answer. */
-const MARK = 'x-penstock-origin'
 
 /** One instance, as a look asks it. */
 export interface Line {
@@ -44,7 +42,7 @@ export function lineTo(target: Target, { fetch, secretOf }: CallDeps): Line {
       redirect: 'manual',
       ...(body && { body: JSON.stringify(body) }),
     })
-    marked ||= answer.headers.has(MARK)
+    marked ||= isMarked(answer)
     return answer
   }
 
@@ -64,7 +62,7 @@ export function lineTo(target: Target, { fetch, secretOf }: CallDeps): Line {
       try {
         const answer = await call(new URL('/', target.base).href, timeoutMs)
         await answer.body?.cancel()
-        return answer.headers.has(MARK)
+        return isMarked(answer)
       } catch {
         return false
       }
@@ -72,21 +70,12 @@ export function lineTo(target: Target, { fetch, secretOf }: CallDeps): Line {
   }
 }
 
-/**
- * Our Nginx marks every answer with `x-penstock-origin`; an error without the mark was made on the
- * way (tunnel, Access), not by the instance (L14). Said in the reason, since the cure is elsewhere.
- */
-export function fault(
-  what: string,
-  { status, headers }: Response,
-  { behindNginx }: Line,
-): Unwell | Unreached {
-  const marked = headers.has(MARK)
-  const answered = `${what} answered ${status}`
-  if (status === 403 && marked) return new Unwell(`${answered}: Nginx refused the node key`)
-  const ofInstance = !behindNginx || marked || headers.get('server') === 'uvicorn'
-  const ofTheWay = !ofInstance && status >= 300 && status < 600 && status !== 503
-  return ofTheWay ? new Unreached(`${answered}, not from our Nginx`) : new Unwell(answered)
+/** Whose fault an answer is that is not a healthy one's. Said in the reason, since the cure is elsewhere. */
+export function fault(what: string, answer: Response, { behindNginx }: Line): Unwell | Unreached {
+  const answered = `${what} answered ${answer.status}`
+  if (behindNginx && isOfTheWay(answer)) return new Unreached(`${answered}, not from our Nginx`)
+  const refused = answer.status === 403 && isMarked(answer)
+  return new Unwell(refused ? `${answered}: Nginx refused the node key` : answered)
 }
 
 export const isTimeout = (cause: unknown): boolean =>

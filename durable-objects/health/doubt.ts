@@ -36,16 +36,19 @@ export class Doubts<T> {
   }
 
   /**
+   * Nobody looks at a site that has left: its failures are nobody's.
    * @param sites      how many instances of the pool stand behind each site
    * @param patienceMs failures that have waited for longer say nothing of now; in milliseconds
    */
   configure(sites: ReadonlyMap<string, number>, patienceMs: number): void {
     this.#sites = sites
     this.#patienceMs = patienceMs
+    for (const site of this.#moments.keys()) if (!sites.has(site)) this.excuse(site)
   }
 
-  /** Where too many wait already, one more is excused. */
+  /** Where too many wait already, or no look will come, one more is excused. */
   hold(site: string, instance: string, failure: T): void {
+    if (!this.#sites.has(site)) return this.#deps.excuse(failure)
     const moments = this.#of(site)
     const waiting = moments.reduce((all, { failures }) => all + failures.length, 0)
     if (waiting >= MOST_WAITING) return this.#deps.excuse(failure)
@@ -79,7 +82,7 @@ export class Doubts<T> {
     }
   }
 
-  /** The way to a site turned out to be down. */
+  /** The way to a site turned out to be down, or there is none any more. */
   excuse(site: string): void {
     const moments = this.#of(site)
     this.#moments.delete(site)

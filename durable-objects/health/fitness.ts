@@ -1,11 +1,13 @@
-import type { BreakerConfig, HealthConfig, InstanceConfig } from '../fleet/snapshot.ts'
+import type { BreakerConfig, HealthConfig } from '../fleet/snapshot.ts'
 import type { Ending } from '../pool/contract.ts'
-import { BREAKER, isFailure, type Pass } from './breaker.ts'
+import { culpritOf, gotThrough, type Ended } from './blame.ts'
+import { BREAKER, type Pass } from './breaker.ts'
 import type { Patient } from './chart.ts'
 import { Doubts } from './doubt.ts'
+import type { ExaminerDeps } from './examine.ts'
 import { ejected } from './outlier.ts'
 import { Paths } from './path.ts'
-import type { Look, Purpose } from './probe.ts'
+import type { Look } from './probe.ts'
 import { Rounds, gaugesMaxAgeMs } from './rounds.ts'
 import type { HealthState, Reading } from './state.ts'
 import { Ward, type SavedWard, type WardConfig } from './ward.ts'
@@ -18,33 +20,14 @@ export interface FitnessConfig {
   readonly adapters?: readonly string[]
 }
 
-export interface FitnessDeps<P extends Patient> {
-  /** Unix milliseconds. */
-  readonly now: () => number
-  /** Looks at one instance, with so many milliseconds for each single call; never rejects. */
-  readonly look: (instance: InstanceConfig, purpose: Purpose, withinMs: number) => Promise<Look>
+export interface FitnessDeps<P extends Patient> extends Pick<
+  ExaminerDeps<P>,
+  'now' | 'look' | 'workingSince' | 'onRestart'
+> {
   /** Something has changed that {@link Fitness.saved} tells: remember it. */
   readonly onChange: () => void
   /** An instance is out of service from now on: waiting on for its answers may be in vain. */
   readonly onOut: (patient: P, why: string) => void
-  readonly workingSince?: (patient: P) => number | null
-  readonly onRestart?: (patient: P) => void
-}
-
-/** How a request ended, as far as its instance and the way there are concerned. */
-export interface Outcome {
-  readonly ending: Ending
-  /** What {@link Fitness.take} gave; without one (a Worker that re-attached) it counts while all is well. */
-  readonly pass?: Pass | undefined
-  /**
-   * What the answer's head said of the way: with our Nginx's mark `open`, a fault without it `fault`.
-   * Absent where there was no answer, or the Worker does not say.
-   */
-  readonly way?: 'open' | 'fault' | undefined
-  /** For the way's reason: `530`, `302`. */
-  readonly detail?: string | undefined
-  /** It lacks the adapter that was asked for, whatever its list says. */
-  readonly adapterMissing?: boolean | undefined
 }
 
 /** A failure that the way may have caused. */
@@ -77,16 +60,12 @@ export class Fitness<P extends Patient> {
     this.#doubts = new Doubts({
       now: deps.now,
       blame: ({ ward, ending, pass }) => this.#judge(ward, () => ward.breaker.judge(ending, pass)),
-      excuse: ({ ward, pass }) => void ward.breaker.judge('lost', pass),
+      excuse: ({ ward, pass }) => ward.breaker.judge('lost', pass),
     })
-    const { workingSince, onRestart } = deps
     this.#rounds = new Rounds({
-      now: deps.now,
-      look: deps.look,
+      ...deps,
       weigh: (patient, look) => this.#weigh(patient, look),
       onChange: (patient, before) => this.#changed(patient, before),
-      ...(workingSince && { workingSince }),
-      ...(onRestart && { onRestart }),
     })
   }
 
@@ -137,28 +116,27 @@ export class Fitness<P extends Patient> {
     return breaker.pass
   }
 
-  /** A request has ended (L11). @returns whether its instance is out for it: others running there should know */
-  record(patient: P, { ending, pass, way, detail, adapterMissing }: Outcome): boolean {
+  /** A request has ended (L11): well or badly, and then by whose fault. */
+  record(patient: P, ended: Ended): void {
     const ward = this.ward(patient)
-    if (adapterMissing) ward.chart.readListSoon()
     const { site, instance } = patient.config
-    const failed = isFailure(ending)
-    const wasOut = ward.out
-    const gotThrough = ending === 'done' || (ending === 'upstream-failed' && way === 'open')
-    if (site !== null && gotThrough) this.paths.ok(site, instance)
+    const { ending, pass, way, detail } = ended
+    if (ended.adapterMissing) ward.chart.readListSoon()
+    if (site === null) return this.#judge(ward, () => ward.breaker.record(ending, pass))
 
-    if (site !== null && failed && way === 'fault') {
-      this.#fault(site, instance, detail ?? 'requests do not get through')
-      ward.breaker.judge('lost', pass)
-    } else if (site !== null && failed && this.paths.of(site).state === 'down') {
-      ward.breaker.judge('lost', pass)
-    } else if (site !== null && isDoubtful(ending, way)) {
-      ward.breaker.feel(ending)
-      this.#doubts.hold(site, instance, { ward, ending, pass })
-    } else {
-      this.#judge(ward, () => ward.breaker.record(ending, pass))
+    if (gotThrough(ended)) this.paths.ok(site, instance)
+    switch (culpritOf(ended, this.paths.of(site).state)) {
+      case 'way':
+        if (way === 'fault') this.#fault(site, instance, detail ?? 'requests do not get through')
+        ward.breaker.judge('lost', pass)
+        return
+      case 'either':
+        ward.breaker.feel(ending)
+        this.#doubts.hold(site, instance, { ward, ending, pass })
+        return
+      case 'instance':
+        this.#judge(ward, () => ward.breaker.record(ending, pass))
     }
-    return ward.out && !wasOut
   }
 
   /** What a next life of the object needs to know of one instance. */
@@ -196,9 +174,9 @@ export class Fitness<P extends Patient> {
     return itself
   }
 
-  #judge(ward: Ward, verdict: () => boolean): void {
+  #judge(ward: Ward, record: () => void): void {
     const before = ward.breaker.state
-    verdict()
+    record()
     if (ward.breaker.state === before) return
     if (ward.breaker.state === 'closed') this.#returns(ward)
     this.#eject()
@@ -234,10 +212,11 @@ export class Fitness<P extends Patient> {
         ({ config }) => (config.lastResort ?? false) === lastResort,
       )
       const able = group.filter((patient) => this.ward(patient).chart.health.state === 'ready')
-      const outliers = able
-        .map((key) => ({ key, ward: this.ward(key) }))
-        .filter(({ ward }) => ward.breaker.state !== 'closed')
-        .map(({ key, ward }) => ({ key, badness: ward.breaker.badness, wasOut: ward.out }))
+      const outliers = able.flatMap((key) => {
+        const { breaker, out: wasOut } = this.ward(key)
+        const { state, badness, since } = breaker
+        return state === 'closed' ? [] : [{ key, badness, since, wasOut }]
+      })
       const out = ejected(outliers, able.length, maxEjected)
       for (const patient of group) {
         const ward = this.ward(patient)
@@ -248,10 +227,6 @@ export class Fitness<P extends Patient> {
     }
   }
 }
-
-/** Cut in the middle, or never answered: the tunnel may have done it. */
-const isDoubtful = (ending: Ending, way: Outcome['way']): boolean =>
-  ending === 'truncated' || (ending === 'upstream-failed' && way === undefined)
 
 const wardConfig = (
   health: HealthConfig,

@@ -1,4 +1,5 @@
 /** How fast one engine prefills, whatever waits before it, and for how long a pace is believed. */
+import { MovingRate } from './moving-rate.ts'
 
 /** Ends of prefills that are remembered: more than are ever under way at once for long. */
 const ENDS = 32
@@ -9,11 +10,7 @@ const ENDS = 32
  */
 const PASS_TOKENS = 256
 
-/** Of the sums so far, what is kept at each new one: the last ten count most. */
-const KEPT = 0.9
-
-/** A sample counts for at most so many times what is known; the first for what a mid-sized model takes. */
-const SURPRISE = 4
+/** What a mid-sized model takes, milliseconds per token: bounds the first sample. */
 const PRESUMED_MS = 0.2
 
 /** Who was slow once gets nothing to show that it is well again, so nobody's pace holds for longer; ms. */
@@ -48,22 +45,17 @@ export class Recency {
  */
 export class PrefillPace {
   readonly #ends = new Float64Array(ENDS)
+  readonly #rate = new MovingRate(PRESUMED_MS)
   #samples = 0
-  #ms = 0
-  #tokens = 0
-  #presumed = PRESUMED_MS
 
   /** Null before anything was measured; never zero. */
   get msPerToken(): number | null {
-    const pace = this.#ms / this.#tokens
-    return pace > 0 ? pace : null
+    return this.#rate.value
   }
 
-  /** The next sample counts alone. What was known bounds it, so that a slow engine is not taken for less so. */
+  /** The next sample counts alone. */
   forget(): void {
-    this.#presumed = Math.max(PRESUMED_MS, this.msPerToken ?? 0)
-    this.#ms = 0
-    this.#tokens = 0
+    this.#rate.forget()
   }
 
   /**
@@ -78,9 +70,6 @@ export class PrefillPace {
     let began = sentAt
     for (const other of this.#ends) if (other < end && other > began) began = other
     this.#ends[this.#samples++ % ENDS] = end
-    const tokens = uncachedTokens + (began === sentAt ? PASS_TOKENS : 1)
-    const most = (this.msPerToken ?? this.#presumed) * tokens * SURPRISE
-    this.#ms = this.#ms * KEPT + Math.min(most, end - began)
-    this.#tokens = this.#tokens * KEPT + tokens
+    this.#rate.add(end - began, uncachedTokens + (began === sentAt ? PASS_TOKENS : 1))
   }
 }

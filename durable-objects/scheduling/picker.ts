@@ -22,8 +22,8 @@ export interface Opinion {
   readonly weight: number
 }
 
-/** Why a candidate was chosen or not. */
-export interface Verdict {
+/** How far a candidate came, and why no further. */
+export interface Candidacy {
   readonly id: string
   /** Name of the filter that left it out; null when it was in the field. */
   readonly droppedBy: string | null
@@ -33,13 +33,15 @@ export interface Verdict {
   readonly total: number | null
 }
 
-/** In the order they are asked, with what it means when nobody gets past one. */
-const FILTERS: readonly (readonly [Filter, Exclude<Choice['kind'], 'picked'>])[] = [
-  [ready, 'none-ready'],
-  [servesAdapter, 'none-ready'],
-  [fitsContext, 'too-long'],
-  [untried, 'all-avoided'],
-  [freeSlot, 'all-full'],
+type Nobody = Exclude<Choice['kind'], 'picked'>
+
+/** In the order they are asked, with what it means when one of them leaves nobody. */
+const FILTERS: readonly { readonly filter: Filter; readonly whenNobody: Nobody }[] = [
+  { filter: ready, whenNobody: 'none-ready' },
+  { filter: servesAdapter, whenNobody: 'none-ready' },
+  { filter: fitsContext, whenNobody: 'too-long' },
+  { filter: untried, whenNobody: 'all-avoided' },
+  { filter: freeSlot, whenNobody: 'all-full' },
 ]
 
 /**
@@ -51,45 +53,62 @@ const FILTERS: readonly (readonly [Filter, Exclude<Choice['kind'], 'picked'>])[]
  * fleet takes turns.
  *
  * @param candidates every instance of the pool
- * @param trace      gets one verdict for each candidate, in their order; an explanation is this very
+ * @param trace      gets one candidacy for each candidate, in their order; an explanation is this very
  *                   choice told, so it can never differ from it
  */
 export function decide(
   candidates: readonly Candidate[],
   ask: Ask,
   policy: Policy,
-  trace?: Verdict[],
+  trace?: Candidacy[],
 ): Choice {
-  let field: Candidate[] = []
-  const lastResorts: Candidate[] = []
-  let furthest = 0
-  for (const candidate of candidates) {
-    const passed = filtersPassed(candidate, ask)
-    if (passed > furthest) furthest = passed
-    if (passed < FILTERS.length) continue
-    if (ordinary.keeps(candidate, ask)) field.push(candidate)
-    else lastResorts.push(candidate)
-  }
-  if (field.length === 0) field = lastResorts
-
+  const dropped: Dropped | null = trace ? new Map() : null
+  const { field, whenNobody } = narrowed(candidates, ask, dropped)
   const totals = Array<number>(field.length).fill(0)
   const said = policy.scorers.map(([scorer, weight]) => {
     const values = scorer.score(field, ask)
     for (let i = 0; i < totals.length; i++) totals[i] = (totals[i] ?? 0) + weight * (values[i] ?? 0)
     return values
   })
-  if (trace) explain(candidates, ask, policy, { field, totals, said }, trace)
-
+  if (trace && dropped) {
+    const scored = { field, totals, said }
+    for (const candidate of candidates) trace.push(candidacyOf(candidate, dropped, policy, scored))
+  }
   const best = highest(field, totals)
-  if (best) return { kind: 'picked', id: best.id, field }
-  return { kind: FILTERS[furthest]?.[1] ?? 'none-ready' }
+  return best ? { kind: 'picked', id: best.id, field } : { kind: whenNobody }
 }
 
-function filtersPassed(candidate: Candidate, ask: Ask): number {
-  let passed = 0
-  while (FILTERS[passed]?.[0].keeps(candidate, ask)) passed++
-  return passed
+/** Who was left out, and by which filter: remembered where the choice is to be explained. */
+type Dropped = Map<Candidate, Filter>
+
+/** Those that every filter keeps, less the last resorts where there are others. */
+function narrowed(
+  candidates: readonly Candidate[],
+  ask: Ask,
+  dropped: Dropped | null,
+): { readonly field: readonly Candidate[]; readonly whenNobody: Nobody } {
+  let field = candidates
+  let whenNobody: Nobody = 'none-ready' // of a pool without instances
+  for (const step of FILTERS) {
+    if (field.length === 0) break
+    whenNobody = step.whenNobody
+    field = passing(field, step.filter, ask, dropped)
+  }
+  const others = passing(field, ordinary, ask, null)
+  return { field: others.length > 0 ? others : field, whenNobody }
 }
+
+const passing = (
+  field: readonly Candidate[],
+  filter: Filter,
+  ask: Ask,
+  dropped: Dropped | null,
+): readonly Candidate[] =>
+  field.filter((candidate) => {
+    const passes = filter.keeps(candidate, ask)
+    if (!passes) dropped?.set(candidate, filter)
+    return passes
+  })
 
 function highest(field: readonly Candidate[], totals: readonly number[]): Candidate | undefined {
   let best: Candidate | undefined
@@ -106,28 +125,25 @@ function highest(field: readonly Candidate[], totals: readonly number[]): Candid
   return best
 }
 
-function explain(
-  candidates: readonly Candidate[],
-  ask: Ask,
+function candidacyOf(
+  candidate: Candidate,
+  dropped: Dropped,
   { scorers }: Policy,
   scored: {
     readonly field: readonly Candidate[]
     readonly totals: readonly number[]
     readonly said: readonly (readonly number[])[]
   },
-  trace: Verdict[],
-): void {
-  for (const candidate of candidates) {
-    const { id } = candidate
-    const at = scored.field.indexOf(candidate)
-    if (at === -1) {
-      const filter = FILTERS[filtersPassed(candidate, ask)]?.[0] ?? ordinary
-      trace.push({ id, droppedBy: filter.name, opinions: [], total: null })
-      continue
-    }
-    const opinions = scorers.map(([{ name }, weight], i) => {
-      return { scorer: name, value: scored.said[i]?.[at] ?? 0, weight }
-    })
-    trace.push({ id, droppedBy: null, opinions, total: scored.totals[at] ?? 0 })
+): Candidacy {
+  const { id } = candidate
+  const at = scored.field.indexOf(candidate)
+  if (at === -1) {
+    // Whom no filter has dropped, others were preferred to.
+    const { name } = dropped.get(candidate) ?? ordinary
+    return { id, droppedBy: name, opinions: [], total: null }
   }
+  const opinions = scorers.map(([{ name }, weight], i) => {
+    return { scorer: name, value: scored.said[i]?.[at] ?? 0, weight }
+  })
+  return { id, droppedBy: null, opinions, total: scored.totals[at] ?? 0 }
 }

@@ -8,7 +8,7 @@ import {
   ready,
   untried,
 } from '../../durable-objects/scheduling/filters.ts'
-import { decide, type Verdict } from '../../durable-objects/scheduling/picker.ts'
+import { decide, type Candidacy } from '../../durable-objects/scheduling/picker.ts'
 import { POLICIES } from '../../durable-objects/scheduling/policies.ts'
 import type { Candidate, Policy, Scorer } from '../../durable-objects/scheduling/types.ts'
 import { ask, candidate } from './scheduling-field.ts'
@@ -164,7 +164,7 @@ describe('decide', () => {
   })
 
   it('explains each candidate by the filter that dropped it, or by what its scorers said', () => {
-    const trace: Verdict[] = []
+    const trace: Candidacy[] = []
     const field = [
       a(),
       b(),
@@ -232,7 +232,7 @@ describe('decide', () => {
           const random = () => ((state = (state * 48_271 + 11) & 0x7fffffff) % 1000) / 1000
           return ask({ avoid, turn: 20, hashedTokens: 960, random })
         }
-        const trace: Verdict[] = []
+        const trace: Candidacy[] = []
         const choice = decide(field, asked(), policy, trace)
         expect(decide(field, asked(), policy)).toEqual(choice)
         expect(trace.map(({ id }) => id)).toEqual(field.map(({ id }) => id))

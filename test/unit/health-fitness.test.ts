@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest'
 import type { InstanceConfig } from '../../durable-objects/fleet/snapshot.ts'
+import type { Ended } from '../../durable-objects/health/blame.ts'
 import { BREAKER } from '../../durable-objects/health/breaker.ts'
 import type { Patient } from '../../durable-objects/health/chart.ts'
-import { Fitness, type FitnessConfig, type Outcome } from '../../durable-objects/health/fitness.ts'
+import { Fitness, type FitnessConfig } from '../../durable-objects/health/fitness.ts'
 import type { Look } from '../../durable-objects/health/probe.ts'
 import { NO_GAUGES } from '../../durable-objects/health/vllm-metrics.ts'
 
@@ -67,9 +68,9 @@ async function pool(
   await rounds(1)
   told.length = 0
   const of = (id: string) => fitness.ward(patients[ids.indexOf(id)]!)
-  const ends = (id: string, ending: Outcome['ending'], rest: Partial<Outcome> = {}): boolean => {
+  const ends = (id: string, ending: Ended['ending'], rest: Partial<Ended> = {}): void => {
     const who = patients[ids.indexOf(id)]!
-    return fitness.record(who, { ending, pass: fitness.take(who), ...rest })
+    fitness.record(who, { ending, pass: fitness.take(who), ...rest })
   }
   const states = () => ids.map((id) => of(id).state)
   return { fitness, make, patients, clock, looks, told, saves, rounds, of, ends, states }
@@ -78,8 +79,10 @@ async function pool(
 describe('the breaker of an instance', () => {
   it('takes it out for new work, tells its running requests, and brings it back by trials', async () => {
     const { ends, of, clock, told, states } = await pool(['a', 'b', 'c'])
-    for (let i = 0; i < 4; i++) expect(ends('a', 'timed-out')).toBe(false)
-    expect(ends('a', 'timed-out')).toBe(true)
+    for (let i = 0; i < 4; i++) ends('a', 'timed-out')
+    expect([of('a').out, told]).toEqual([false, []])
+    ends('a', 'timed-out')
+    expect(of('a').out).toBe(true)
     expect(states()).toEqual(['ejected', 'ready', 'ready'])
     expect(of('a')).toMatchObject({ mayTake: false, stateForWork: 'ejected', since: clock.now })
     expect(told).toEqual(['a: 5 failures in a row'])
@@ -266,9 +269,9 @@ describe('a tunnel that fails (L14)', () => {
   })
 
   it('is told from a dead vLLM behind a healthy Nginx, which is out', async () => {
-    const { looks, rounds, states, told, ends } = await pool(['a', 'b', 'c'])
-    for (let i = 0; i < 4; i++) ends('a', 'upstream-failed', { way: 'open' })
-    expect(ends('a', 'upstream-failed', { way: 'open' })).toBe(true)
+    const { looks, rounds, states, told, ends, of } = await pool(['a', 'b', 'c'])
+    for (let i = 0; i < 5; i++) ends('a', 'upstream-failed', { way: 'open' })
+    expect(of('a').out).toBe(true)
     looks['b'] = DEAD
     await rounds(3)
     expect(states()).toEqual(['ejected', 'down', 'ready'])
@@ -296,10 +299,11 @@ describe('a new fleet version', () => {
   })
 
   it('brings its breaker settings to those who stay, and keeps what they know', async () => {
-    const { fitness, patients, ends, states } = await pool(['a', 'b'])
+    const { fitness, patients, ends, states, of } = await pool(['a', 'b'])
     ends('a', 'timed-out')
     fitness.configure(patients, { ...CONFIG, breaker: { ...BREAKER, consecutive: 2 } })
-    expect(ends('a', 'timed-out')).toBe(true)
+    ends('a', 'timed-out')
+    expect(of('a').out).toBe(true)
     fitness.configure(patients, { ...CONFIG, breaker: { ...BREAKER, maxEjected: 0 } })
     expect(states()).toEqual(['ready', 'ready'])
   })
@@ -335,6 +339,31 @@ describe('slow start', () => {
     delete looks['b']
     await rounds(2)
     expect(of('b').ramp, 'the second one has the first').toBeCloseTo(0.1)
+  })
+
+  it('is not for one that has nobody else but one that starts slowly itself', async () => {
+    const { looks, rounds, of } = await pool(['a', 'b'])
+    looks['b'] = DEAD
+    await rounds(3)
+    delete looks['b']
+    looks['a'] = DEAD
+    await rounds(3)
+    expect(of('b').ramp, 'a had carried the load').toBeLessThan(1)
+    delete looks['a']
+    await rounds(2)
+    expect(of('b').ramp).toBeLessThan(1)
+    expect(of('a').ramp, 'the two together must not be a fraction of one').toBe(1)
+  })
+
+  it('is not for one that stood still for a moment: it never stopped working', async () => {
+    const { looks, rounds, of, told, states } = await pool(['a', 'b'])
+    const said = { running: 2, waiting: 0, kvUse: 0.5, generationTokens: 100, promptTokens: 100 }
+    looks['a'] = { ...WELL, gauges: { ...NO_GAUGES, ...said } }
+    const before = of('a').chart.health.since
+    await rounds(2)
+    expect(states()).toEqual(['ready', 'ready'])
+    expect(of('a').chart.health.since, 'it was a suspect in between').toBeGreaterThan(before)
+    expect([of('a').ramp, told]).toEqual([1, []])
   })
 })
 

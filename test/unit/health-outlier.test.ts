@@ -3,9 +3,10 @@ import { describe, expect, it } from 'vitest'
 import { ejected, type Outlier } from '../../durable-objects/health/outlier.ts'
 import { ramp } from '../../durable-objects/health/slow-start.ts'
 
-const bad = (key: string, badness: number, wasOut = false): Outlier<string> => ({
+const bad = (key: string, badness: number, wasOut = false, since = 0): Outlier<string> => ({
   key,
   badness,
+  since,
   wasOut,
 })
 
@@ -28,6 +29,11 @@ describe('ejected', () => {
     expect([...out].sort()).toEqual(['b', 'c'])
   })
 
+  it('keeps the last one to open in where they are equally bad, whatever their order', () => {
+    const all = [bad('last', 1, false, 9), bad('first', 1, false, 3), bad('second', 1, false, 5)]
+    expect([...ejected(all, 4, 0.5)].sort()).toEqual(['first', 'second'])
+  })
+
   it('does not exchange one that is out for another that is hardly worse', () => {
     expect([...ejected([bad('new', 0.6), bad('old', 0.5, true)], 2, 0.5)]).toEqual(['old'])
     expect([...ejected([bad('new', 0.9), bad('old', 0.5, true)], 2, 0.5)]).toEqual(['new'])
@@ -36,6 +42,7 @@ describe('ejected', () => {
   it('never takes out more than the share, whoever is bad', () => {
     const outlier = fc.record({
       badness: fc.double({ min: 0, max: 1, noNaN: true }),
+      since: fc.nat(9),
       wasOut: fc.boolean(),
     })
     fc.assert(

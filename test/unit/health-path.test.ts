@@ -125,6 +125,25 @@ describe('failures that the way may have caused as well as an instance', () => {
     expect([blamed.length, excused.length]).toEqual([count, instances.length - count])
   })
 
+  it('are nobody’s once their site has left: no look will tell', () => {
+    const { doubts, blamed, excused } = held('a', 'b')
+    doubts.configure(new Map([['elsewhere', 1]]), 30_000)
+    expect([blamed, excused]).toEqual([[], ['a', 'b']])
+    expect(doubts.has('sh', 'a')).toBe(false)
+    doubts.hold('sh', 'a', 'later')
+    expect(excused, 'its last requests end after it has left').toEqual(['a', 'b', 'later'])
+    expect(doubts.has('sh', 'a')).toBe(false)
+  })
+
+  it('wait on where their site stays', () => {
+    const { clock, doubts, blamed, excused } = held('a')
+    doubts.configure(new Map([['sh', 3]]), 30_000)
+    expect(excused).toEqual([])
+    clock.now += 1_000
+    doubts.answered('sh')
+    expect(blamed).toEqual(['a'])
+  })
+
   it('are of one moment only where they come within a second', () => {
     const { clock, doubts, blamed } = held('a')
     for (const instance of ['b', 'c']) {

@@ -40,6 +40,12 @@ describe('the pace of prefill', () => {
     expect(pace.msPerToken!).toBeGreaterThan(0)
   })
 
+  it('is never zero, however little time is said for however many tokens', () => {
+    const pace = new PrefillPace()
+    pace.learn(0, Number.MIN_VALUE, 1e300)
+    expect(pace.msPerToken).toBeNull()
+  })
+
   it('is not carried off by one request that hung', () => {
     const pace = served(20, 5000)
     const before = pace.msPerToken!

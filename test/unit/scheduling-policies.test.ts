@@ -82,6 +82,14 @@ describe('weighted', () => {
     expect(count(after, 'b')).toBeLessThanOrEqual(11)
   })
 
+  it('owes nothing to a new process at an old name, nor is owed anything by it', () => {
+    const turns = new Turns()
+    turns.granted(fieldOf(2), 'a')
+    expect([turns.credit('a'), turns.credit('b')]).toEqual([-1, 1])
+    turns.forget('a')
+    expect([turns.credit('a'), turns.credit('b')]).toEqual([0, 1])
+  })
+
   it('is the only policy that needs turns kept', () => {
     const names = Object.values(POLICIES).filter(keepsTurns)
     expect(names).toEqual([POLICIES.weighted])

@@ -149,6 +149,20 @@ describe('few tokens', () => {
   })
 })
 
+describe('slow start', () => {
+  // What the field knows of them is the same: only the ramp tells them apart.
+  const known = { prefillMsPerToken: 0.2, msPerToken: 20, running: 1, waiting: 0, kvUse: 0.5 }
+  const field = [candidate(known), candidate({ ...known, ramp: 0.25 })]
+
+  it.each([soonest, fewTokens, idleGpu])(
+    'speaks against a returning instance as its share of the weight says: $name',
+    (scorer) => {
+      const [whole = 0, returning = 0] = scorer.score(field, ask())
+      expect(returning / whole).toBeCloseTo(0.25)
+    },
+  )
+})
+
 describe('nearby', () => {
   it.each([
     { region: 'weur', place: 'weur', score: 1 },

@@ -3,17 +3,17 @@ import type { Call } from '../ingress/call.ts'
 import { hasPictures, promptEstimate } from '../ingress/estimate.ts'
 import { sessionOf } from '../ingress/work.ts'
 import type { Member } from './cohort.ts'
-import type { Place } from './names.ts'
+import type { Destination } from './names.ts'
 import type { Traits } from './rules.ts'
 
 /** What a request says about where it wants to go, and all that this may depend on. */
-export interface Asked extends Place, Traits, Member {
+export interface Asked extends Destination, Traits, Member {
   /** The body's `model`. */
   readonly model: string | null
 }
 
 /** Who asks, and from where. */
-export interface Circumstances extends Place, Pick<Traits, 'tenant' | 'keyId' | 'plan'> {
+export interface Circumstances extends Destination, Pick<Traits, 'tenant' | 'keyId' | 'plan'> {
   readonly headers: Headers
 }
 

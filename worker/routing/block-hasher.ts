@@ -1,3 +1,4 @@
+import { stirred } from '../../durable-objects/scheduling/hashing.ts'
 import {
   BYTES_PER_TOKEN,
   HASH_BYTES,
@@ -92,9 +93,9 @@ export class BlockHasher {
   #close(bytes: number): void {
     this.#bytes = bytes
     while (bytes >= this.#end && this.#blocks < MAX_BLOCKS) {
-      const a = finalised(this.#a ^ Math.imul(this.#blocks + 1, B))
-      const b = finalised(this.#b ^ a)
-      this.#view.setUint32(this.#blocks * HASH_BYTES, finalised(a + b), true)
+      const a = stirred(this.#a ^ Math.imul(this.#blocks + 1, B))
+      const b = stirred(this.#b ^ a)
+      this.#view.setUint32(this.#blocks * HASH_BYTES, stirred(a + b), true)
       this.#view.setUint32(this.#blocks * HASH_BYTES + HASH_BYTES / 2, b, true)
       this.#blocks++
       this.#end = endOf(this.#blocks)
@@ -117,10 +118,3 @@ const SAMPLES = 1_024
 const TAIL = 64
 
 const endOf = (block: number): number => tokensThrough(block + 1) * BYTES_PER_TOKEN
-
-/** MurmurHash3's 32-bit finaliser: every bit of the state reaches every bit of the hash. */
-function finalised(state: number): number {
-  let hash = Math.imul(state ^ (state >>> 16), 0x85ebca6b)
-  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35)
-  return (hash ^ (hash >>> 16)) >>> 0
-}

@@ -1,3 +1,4 @@
+import { hashOf, stirred } from '../../durable-objects/scheduling/hashing.ts'
 import type { Arm, Stickiness } from '../../durable-objects/fleet/snapshot.ts'
 
 /** Whose request it is. */
@@ -43,13 +44,5 @@ export function armFor(key: string, arms: readonly Arm[]): Arm | undefined {
   return best
 }
 
-/** A text's fixed place in (0, 1): FNV-1a over its UTF-16 units, then MurmurHash3's finaliser. */
-function draw(text: string): number {
-  let hash = 0x811c9dc5
-  for (let i = 0; i < text.length; i++) {
-    hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193)
-  }
-  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b)
-  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35)
-  return (((hash ^ (hash >>> 16)) >>> 0) + 0.5) / 2 ** 32
-}
+/** A text's fixed place in (0, 1). */
+const draw = (text: string): number => (stirred(hashOf(text)) + 0.5) / 2 ** 32

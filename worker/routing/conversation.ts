@@ -43,7 +43,7 @@ export const conversationFor =
       arm: arm.name,
       mayKeep: keepable.map((one) => one.arm.name),
       keepMs,
-      underWay: isUnderWay(body),
+      underWay: turns.some(isAnswer),
       turn: session ? null : { number: turns.length, said },
     }
   }
@@ -90,18 +90,9 @@ function digest(...texts: readonly string[]): string {
   return [high, low].map((half) => half.toString(16).padStart(8, '0')).join('')
 }
 
-/**
- * Whether a request goes on with a conversation: the model has said something in it already. Chat and
- * Anthropic's messages have its turns in `messages`, the Responses API among the items of `input`.
- */
-export const isUnderWay = ({ messages, input }: Json): boolean =>
-  hasAnswer(messages) || hasAnswer(input)
-
-const hasAnswer = (turns: unknown): boolean => Array.isArray(turns) && turns.some(isAnswer)
-
-const isAnswer = (turn: unknown): boolean =>
-  isObject(turn) &&
-  (turn['role'] === 'assistant' || (typeof turn['type'] === 'string' && MADE.test(turn['type'])))
+/** The model has said it: in `messages` a turn of its own, among the items of `input` what it has made as well. */
+const isAnswer = ({ role, type }: Json): boolean =>
+  role === 'assistant' || (typeof type === 'string' && MADE.test(type))
 
 /** Items of the Responses API that a model has made, and what its calls gave: `function_call_output`. */
 const MADE = /^reasoning$|_call(?:_output)?$/

@@ -7,7 +7,7 @@ import {
 import type { ModelRoute, Snapshot } from '../../durable-objects/fleet/snapshot.ts'
 
 /** What a URL says of where a request wants to go. */
-export interface Place {
+export interface Destination {
   /** Without a port, in lower case. */
   readonly host: string
   /** What stood before the endpoint's path; '' when nothing did. */
@@ -25,7 +25,7 @@ export interface Meant {
  * The model whose path a URL begins with; without a path, the one whose host it names. Undefined: the
  * URL leaves it open, or its path is nobody's.
  */
-export function modelAt(snapshot: Snapshot, { host, prefix }: Place): ModelRoute | undefined {
+export function modelAt(snapshot: Snapshot, { host, prefix }: Destination): ModelRoute | undefined {
   const { paths, hosts } = namesOf(snapshot)
   // With a dot at its end it is the same name, fully qualified (RFC 3986, 3.2.2).
   return prefix === '' ? hosts.get(host.replace(/\.$/, '')) : paths.get(prefix)

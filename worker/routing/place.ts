@@ -1,5 +1,5 @@
 /** Where a request entered the network, as Cloudflare says it. */
-export interface Entered {
+export interface Whereabouts {
   readonly continent?: string | undefined
   /** Degrees, as text. */
   readonly longitude?: string | undefined
@@ -17,8 +17,8 @@ const EAST_OF_THE_MIDDLE_EAST = 63
  * uses for a site's `region`, so that the two can be compared.
  * @returns null where Cloudflare does not say, as in a local run
  */
-export function placeOf(entered: Entered | undefined): string | null {
-  const { continent, longitude } = entered ?? {}
+export function placeOf(whereabouts: Whereabouts | undefined): string | null {
+  const { continent, longitude } = whereabouts ?? {}
   const east = Number(longitude ?? Number.NaN)
   switch (continent) {
     case 'NA':

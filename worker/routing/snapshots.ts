@@ -27,7 +27,9 @@ export interface SnapshotSource {
 export class Snapshots {
   #held: Snapshot | null = null
   #checkedAt = -Infinity
+  /** When somebody looked for news last, and whether he still does. */
   #newsAt = -Infinity
+  #looking = false
 
   /** The last snapshot seen, however old. */
   get latest(): Snapshot | null {
@@ -51,15 +53,17 @@ export class Snapshots {
 
   /**
    * A newer snapshot than the one a name was not found in, if there is one: what was applied a moment
-   * ago works at once. Not asked for more often than {@link NEWS_MS}, since names can be invented.
+   * ago works at once. Looked for by one request at a time, and not more often than {@link NEWS_MS}, since
+   * names can be invented by anybody. Who comes while another one looks waits for what that one finds.
    */
   async news(source: SnapshotSource, used: number): Promise<Snapshot | null> {
-    const lately = source.now() - this.#newsAt < NEWS_MS
-    if (!lately && (this.#held?.version ?? 0) <= used) {
-      await this.reload(source)
-      this.#newsAt = source.now()
+    const newer = (): Snapshot | null =>
+      this.#held !== null && this.#held.version > used ? this.#held : null
+    if (!newer()) {
+      if (this.#isLooking(source)) await this.#lookedFor(source)
+      else if (this.#sinceNews(source) >= NEWS_MS) await this.#look(source)
     }
-    return this.#held && this.#held.version > used ? this.#held : null
+    return newer()
   }
 
   /** Loads anew, as when a pool has told of a newer version. */
@@ -73,6 +77,33 @@ export class Snapshots {
       if (!this.#held) throw outOfReach(`no answer in ${patienceMs} ms`)
     }
     return this.#orRefuse()
+  }
+
+  async #look(source: SnapshotSource): Promise<void> {
+    this.#newsAt = source.now() // before it is known: whoever comes meanwhile must not look as well
+    this.#looking = true
+    try {
+      await this.reload(source)
+    } finally {
+      this.#looking = false
+    }
+  }
+
+  /** Waits until the one who looks is back, but no longer than that one would. */
+  async #lookedFor(source: SnapshotSource): Promise<void> {
+    for (let naps = PATIENCE_MS / NEWS_MS; naps > 0 && this.#isLooking(source); naps--) {
+      await source.sleep(NEWS_MS)
+    }
+  }
+
+  /** False for one that should long be back: its request may have ended, and its work with it. */
+  #isLooking(source: SnapshotSource): boolean {
+    return this.#looking && this.#sinceNews(source) < PATIENCE_MS
+  }
+
+  /** Milliseconds, a clock put back or not. */
+  #sinceNews({ now }: SnapshotSource): number {
+    return Math.abs(now() - this.#newsAt)
   }
 
   async #refresh({ load, now }: SnapshotSource): Promise<void> {
