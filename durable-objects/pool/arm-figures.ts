@@ -1,107 +1,26 @@
-import type { ArmFigures, Histogram } from '../fleet/contract.ts'
-import { bucketOf } from '../fleet/histogram.ts'
+import type { ArmFigures } from '../fleet/contract.ts'
+import { ArmNews, NONE, outcomeOf, type Counts } from './arm-news.ts'
 import {
   SHADOW_ARM,
+  UNSAID,
   type ArmName,
   type ArmOutcome,
   type ArmCounts,
   type Settlement,
 } from './contract.ts'
-import { isCount } from './counts.ts'
 
 /** Names come over the wire, so a model has no more than so many; the one that is longest unused makes room. */
 const MOST_ARMS = 16
 
 /** How a request ends that nobody was there for: it has failed, and there are no times of it. */
-const NOBODY_READY: Settlement = {
-  ending: 'upstream-failed',
-  ttftMs: null,
-  durationMs: 0,
-  promptTokens: null,
-  completionTokens: null,
-}
-
-type Counts = Record<ArmOutcome, number>
-type Buckets = Record<number, number>
-
-const NONE: Readonly<Counts> = { done: 0, failed: 0, truncated: 0, empty: 0, lost: 0 }
-
-/** What a settlement says of the arm; null: nothing. */
-function outcomeOf(settlement: Settlement): ArmOutcome | null {
-  const { ending, blameless, adapterMissing, empty } = settlement
-  if (blameless && !adapterMissing) return null
-  switch (ending) {
-    case 'done':
-      return empty ? 'empty' : 'done'
-    case 'upstream-failed':
-    case 'timed-out':
-      return 'failed'
-    case 'truncated':
-    case 'lost':
-      return ending
-    case 'client-left':
-    case 'refused':
-      return null
-  }
-}
-
-/** Mean milliseconds between two tokens of an answer; null where nobody knows. */
-function interTokenMs(settlement: Settlement): number | null {
-  const { ttftMs, durationMs, completionTokens: tokens, counted } = settlement
-  if (!isCount(ttftMs) || !isCount(durationMs) || !isCount(tokens)) return null
-  if (tokens < 2 || durationMs < ttftMs || counted === 'estimate') return null
-  return (durationMs - ttftMs) / (tokens - 1)
-}
-
-function count(buckets: Buckets, ms: number | null): void {
-  if (!isCount(ms)) return
-  const bucket = bucketOf(ms)
-  buckets[bucket] = (buckets[bucket] ?? 0) + 1
-}
-
-function addTo(buckets: Buckets, more: Histogram): void {
-  for (const [bucket, counted] of Object.entries(more))
-    buckets[Number(bucket)] = (buckets[Number(bucket)] ?? 0) + counted
-}
-
-/** What has ended since the last report. */
-class News {
-  readonly counts: Counts = { ...NONE }
-  readonly ttft: Buckets = {}
-  readonly interToken: Buckets = {}
-
-  add(outcome: ArmOutcome, settlement: Settlement): void {
-    this.counts[outcome]++
-    if (outcome === 'lost') return
-    count(this.ttft, settlement.ttftMs)
-    count(this.interToken, interTokenMs(settlement))
-  }
-
-  figures({ model, arm }: ArmName): ArmFigures {
-    const { done, failed, truncated, empty, lost } = this.counts
-    const requests = done + failed + truncated + empty
-    const { ttft, interToken } = this
-    return { model, arm, requests, failed, truncated, empty, lost, ttft, interToken }
-  }
-
-  putBack({ requests, failed, truncated, empty, lost, ttft, interToken }: ArmFigures): void {
-    const { counts } = this
-    counts.done += requests - failed - truncated - empty
-    counts.failed += failed
-    counts.truncated += truncated
-    counts.empty += empty
-    counts.lost += lost
-    addTo(this.ttft, ttft)
-    addTo(this.interToken, interToken)
-  }
-}
+const NOBODY_READY: Settlement = { ...UNSAID, ending: 'upstream-failed' }
 
 /** How requests of one arm went: in all, and since the last report. A lease keeps its own. */
 export class ArmCounter {
   readonly name: ArmName
   readonly totals: Counts = { ...NONE }
   /** Null while there is none. */
-  news: News | null = null
+  news: ArmNews | null = null
   /** Number of the request that came last. */
   usedAt = 0
 
@@ -144,12 +63,13 @@ export class ArmCounters {
     return counter
   }
 
-  settle(counter: ArmCounter, settlement: Settlement): void {
+  /** @param answers that it asked for; null: nobody knows */
+  settle(counter: ArmCounter, settlement: Settlement, answers: number | null): void {
     const outcome = outcomeOf(settlement)
     if (outcome === null) return
     counter.totals[outcome]++
-    counter.news ??= new News()
-    counter.news.add(outcome, settlement)
+    counter.news ??= new ArmNews()
+    counter.news.add(outcome, settlement, answers)
     this.#tellOfNews()
   }
 
@@ -159,7 +79,7 @@ export class ArmCounters {
    */
   turnAway(name: ArmName | undefined): void {
     const counter = name?.arm === SHADOW_ARM ? null : this.counterOf(name)
-    if (counter) this.settle(counter, NOBODY_READY)
+    if (counter) this.settle(counter, NOBODY_READY, null)
   }
 
   get hasNews(): boolean {
@@ -183,7 +103,7 @@ export class ArmCounters {
     for (const of of figures) {
       const counter = this.#models.get(of.model)?.get(of.arm)
       if (counter === undefined) continue
-      counter.news ??= new News()
+      counter.news ??= new ArmNews()
       counter.news.putBack(of)
       this.#hasNews = true
     }

@@ -1,23 +1,17 @@
-/**
- * What one instance still has to do, in tokens, as time goes by: the figure that tells a 30k-token prompt
- * from a "hello". Nobody reports it while a request runs, so it is reckoned from what was granted and
- * from how fast this instance has been, and put right by every request that ends.
- *
- * *Prompts* go through one virtual queue, since an engine prefills them in turn: what is ahead shrinks by
- * one token per `prefillMsPerToken`. *Answers* shrink side by side, by one token per `msPerToken` each,
- * from the moment when their own prompt is through, down to a floor: who is still there is not done.
- */
+import { MovingRate, TokenRatio } from '../scheduling/moving-rate.ts'
 import { PrefillPace, Recency } from '../scheduling/pace.ts'
 import type { Settlement } from './contract.ts'
 import { isCount } from './counts.ts'
-import { MovingRate, TokenRatio } from './moving-rate.ts'
 
 /** What a request looks like before it runs, in tokens as the Worker reckons them. */
 export interface Expected {
   readonly promptTokens: number
   /** Of these, those that are probably in the instance's prefix cache. */
   readonly hitTokens: number
+  /** Of all its answers together. */
   readonly outputTokens: number
+  /** That it asks for, all written side by side. Default 1. */
+  readonly answers?: number
 }
 
 interface Share {
@@ -31,6 +25,7 @@ interface Share {
   /** Where the end of its prompt is in the virtual queue: tokens that went in since the beginning. */
   readonly end: number
   readonly output: number
+  readonly answers: number
   /** When its prompt is presumably through; Unix milliseconds. */
   readonly decodesAt: number
 }
@@ -51,13 +46,22 @@ const RECOUNT_MS = 1_000
 /** More than any context; what a caller says beyond it is a mistake. */
 const MAX_TOKENS = 10_000_000
 
+/**
+ * What one instance still has to do, in tokens, as time goes by: the figure that tells a 30k-token prompt
+ * from a "hello". Nobody reports it while a request runs, so it is reckoned from what was granted and
+ * from how fast this instance has been, and put right by every request that ends.
+ *
+ * *Prompts* go through one virtual queue, since an engine prefills them in turn: what is ahead shrinks by
+ * one token per `prefillMsPerToken`. *Answers* shrink side by side, by one token per `msPerToken` each,
+ * from the moment when their own prompt is through, down to a floor: who is still there is not done.
+ */
 export class Backlog {
   readonly #now: () => number
   readonly #ratio: TokenRatio
   readonly #shares = new Map<number, Share>()
   readonly #prefill = new PrefillPace()
   readonly #prefilled = new Recency()
-  #decode = new MovingRate(UNMEASURED_DECODE_MS)
+  readonly #decode = new MovingRate(UNMEASURED_DECODE_MS)
   readonly #decoded = new Recency()
   /** What these two say, kept because it is read far more often than it changes. */
   #prefillPace: number | null = null
@@ -113,7 +117,7 @@ export class Backlog {
   }
 
   /** A request is sent there. O(1). */
-  grant(lease: number, { promptTokens, hitTokens, outputTokens }: Expected): void {
+  grant(lease: number, { promptTokens, hitTokens, outputTokens, answers = 1 }: Expected): void {
     this.settle(lease, null)
     this.#advance()
     const estimate = tokensOf(promptTokens)
@@ -124,8 +128,8 @@ export class Backlog {
     const queued = this.#entered - this.#left
     const output = tokensOf(outputTokens)
     const decodesAt = this.#leftAt + queued * this.#prefillMs
-    const end = this.#entered
-    const share = { uncached, estimate, hits, end, grantedAt: this.#leftAt, output, decodesAt }
+    const [end, grantedAt] = [this.#entered, this.#leftAt]
+    const share = { uncached, estimate, hits, end, grantedAt, output, answers, decodesAt }
     this.#shares.set(lease, share)
     this.#output += output
     this.#floor += floorOf(share)
@@ -147,7 +151,8 @@ export class Backlog {
 
     this.#leaveQueue(share, isCount(settlement?.ttftMs))
     this.#output = Math.max(0, this.#output - this.#toWrite(share, this.#countedAt))
-    if (this.#isWriting(share, this.#countedAt)) this.#writing = Math.max(0, this.#writing - 1)
+    if (this.#isWriting(share, this.#countedAt))
+      this.#writing = Math.max(0, this.#writing - share.answers)
     this.#floor -= floorOf(share)
   }
 
@@ -180,9 +185,9 @@ export class Backlog {
     this.#left = Math.max(this.#left, this.#entered - this.#uncached)
   }
 
-  /** Tokens of one answer that are to come at a moment. */
+  /** Tokens of one request's answers that are to come at a moment. */
   #toWrite(share: Share, at: number): number {
-    const written = Math.max(0, at - share.decodesAt) / this.#decodeMs
+    const written = (share.answers * Math.max(0, at - share.decodesAt)) / this.#decodeMs
     return Math.max(floorOf(share), share.output - written)
   }
 
@@ -196,7 +201,7 @@ export class Backlog {
     this.#writing = 0
     for (const share of this.#shares.values()) {
       this.#output += this.#toWrite(share, now)
-      if (this.#isWriting(share, now)) this.#writing++
+      if (this.#isWriting(share, now)) this.#writing += share.answers
     }
     this.#countedAt = now
     return this.#output
@@ -217,13 +222,10 @@ export class Backlog {
     this.#prefilled.mark(now)
     this.#prefillPace = this.#prefill.msPerToken
 
-    if (!trusted || !isCount(completionTokens) || completionTokens < 2) return
-    if (!isCount(durationMs) || durationMs <= ttftMs) return
-    if (!this.#decoded.isRecent(now)) {
-      // Bounded by what was known, so that a slow engine is not taken for less so.
-      this.#decode = new MovingRate(Math.max(UNMEASURED_DECODE_MS, this.#decode.value ?? 0))
-    }
-    this.#decode.add(durationMs - ttftMs, completionTokens - 1)
+    const tokens = trusted && isCount(completionTokens) ? completionTokens / share.answers : 0
+    if (tokens < 2 || !isCount(durationMs) || durationMs <= ttftMs) return
+    if (!this.#decoded.isRecent(now)) this.#decode.forget()
+    this.#decode.add(durationMs - ttftMs, tokens - 1)
     this.#decoded.mark(now)
     this.#decodePace = this.#decode.value
   }

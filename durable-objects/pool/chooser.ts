@@ -3,7 +3,7 @@ import { AFFINITY_CAPACITY, AffinityIndex } from '../scheduling/affinity.ts'
 import { blocksOf, tokensThrough } from '../scheduling/blocks.ts'
 import { heldTokens } from '../scheduling/held.ts'
 import { slotsInEffect } from '../scheduling/effect.ts'
-import { decide, type Choice, type Verdict } from '../scheduling/picker.ts'
+import { decide, type Choice, type Candidacy } from '../scheduling/picker.ts'
 import { keepsTurns, policyOf } from '../scheduling/policies.ts'
 import { Turns } from '../scheduling/turns.ts'
 import type { Ask, Policy } from '../scheduling/types.ts'
@@ -35,6 +35,9 @@ export interface Wish {
 }
 
 const NO_MATCH: ReadonlyMap<string, number> = new Map()
+
+const contextTokensOf = ({ promptTokens, outputTokens }: Work): number =>
+  promptTokens + (outputTokens ?? 0)
 
 /**
  * Puts together what the scheduler sees, one snapshot for each request: the ledger's slots and backlogs,
@@ -71,13 +74,26 @@ export class Chooser {
     return false
   }
 
+  /**
+   * What decides who might take a request, slots and health apart. Where one of a kind finds nobody,
+   * another finds nobody either, as long as no slot comes free. A text, to be compared.
+   */
+  kindOf({ work, avoid }: Pick<Wish, 'work' | 'avoid'>): string {
+    const contextTokens = contextTokensOf(work)
+    let fits = 0
+    // Whom it fits, it fits best: so many are always the same ones.
+    for (const { vitals } of this.#deps.ledger.seats)
+      if (vitals.maxModelLen === null || contextTokens <= vitals.maxModelLen) fits++
+    return `${fits} ${avoid.join()} ${work.adapter ?? ''}`
+  }
+
   get anySuspect(): boolean {
     for (const { state } of this.#deps.ledger.seats) if (state === 'suspect') return true
     return false
   }
 
-  /** @param trace gets every candidate's verdict */
-  choose(wish: Wish, trace?: Verdict[]): Choice {
+  /** @param trace gets every candidate's candidacy */
+  choose(wish: Wish, trace?: Candidacy[]): Choice {
     this.#update(wish.work)
     const field = this.#field
     const ask = this.#ask(wish)
@@ -107,7 +123,7 @@ export class Chooser {
       turn: this.#turn,
       promptTokens: work.promptTokens,
       outputTokens,
-      contextTokens: work.promptTokens + (work.outputTokens ?? 0),
+      contextTokens: contextTokensOf(work),
       adapter: work.adapter ?? null,
       hashedTokens: tokensThrough(blocksOf(work.prefix)),
       session: work.session,

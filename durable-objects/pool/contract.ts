@@ -8,6 +8,9 @@ import type { PoolConfig, Target } from '../fleet/snapshot.ts'
 /** Raised when a change is not understood by the other side's previous release. */
 export const CONTRACT_VERSION = 1
 
+/** What an answer is taken for, in tokens, while its pool has not seen any. */
+export const USUAL_OUTPUT_TOKENS = 256
+
 /** How a request ended; `lost` when nobody could say. */
 export type Ending =
   | 'done'
@@ -121,6 +124,14 @@ export interface Settlement {
   readonly empty?: boolean
 }
 
+/** Of a settlement, where all that is known is how it ended. */
+export const UNSAID = {
+  ttftMs: null,
+  durationMs: 0,
+  promptTokens: null,
+  completionTokens: null,
+} as const satisfies Omit<Settlement, 'ending'>
+
 /** What the owner of a lease, or of a reservation, waits on. */
 export interface WatchRpc {
   wait(): Promise<void>
@@ -176,8 +187,9 @@ export interface Queued<T = TicketRpc> {
 export type NotGranted =
   /** Every usable instance is at its slots. */
   | { readonly kind: 'busy'; readonly retryAfterS: number; readonly pressure?: number }
-  /** No instance is ready (or none but those in `avoid`). `why`: `qwen-1 down: connection refused`. For logs. */
+  /** No instance is ready. `why`: `qwen-1 down: connection refused`. For logs. */
   | { readonly kind: 'none-ready'; readonly why: readonly string[] }
+  /** None is ready but those in {@link Demand.avoid}. */
   | { readonly kind: 'all-avoided' }
   /** The pool runs a newer fleet version than the Worker routed by. */
   | { readonly kind: 'stale'; readonly version: number }
@@ -217,6 +229,9 @@ export interface InstanceStatus {
   readonly waiting: number | null
   /** Of its KV cache, 0 to 1. All from here on is absent from an object of the release before. */
   readonly kvUse?: number | null
+  /** Prompt tokens looked up in its prefix cache since its process started, and those found there. */
+  readonly prefixQueries?: number | null
+  readonly prefixHits?: number | null
   readonly weight?: number
   /** Share of its weight in effect, 0 to 1: less than 1 while it starts slowly. */
   readonly ramp?: number

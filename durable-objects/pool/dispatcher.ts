@@ -1,10 +1,11 @@
 import type { PoolConfig } from '../fleet/snapshot.ts'
-import type { Choice, Verdict } from '../scheduling/picker.ts'
+import type { Candidacy, Choice } from '../scheduling/picker.ts'
 import { Chooser, expectedHitTokens, type Wish } from './chooser.ts'
 import type { Demand, Holding, ServiceClass, Work } from './contract.ts'
+import { isCount } from './counts.ts'
 import { Ledger, type Returned } from './ledger.ts'
 import { Pressure } from './pressure.ts'
-import { Queue, type Answer } from './queue.ts'
+import { Queue } from './queue.ts'
 import type { LeaseId, Seat } from './seat.ts'
 import { Tally, type Told } from './tally.ts'
 import type { Health } from './vitals.ts'
@@ -26,8 +27,8 @@ export interface GrantedSeat {
   readonly expectedHitTokens: number
 }
 
-/** What becomes of a request that asks for a slot. */
-export type Outcome =
+/** What is decided of a request that asks for a slot. */
+export type Decision =
   | GrantedSeat
   | { readonly kind: 'busy'; readonly retryAfterS: number }
   | { readonly kind: 'none-ready' }
@@ -35,29 +36,28 @@ export type Outcome =
   /** The pool serves another model than when it began to wait. */
   | { readonly kind: 'stale'; readonly version: number }
 
-export type Decision =
-  | Outcome
-  | { readonly kind: 'queued'; readonly ahead: number; readonly place: Place }
-
-/** A place in the queue, as its owner knows it. */
-export interface Place {
-  readonly outcome: Promise<Outcome>
-  /** Gives it up; without effect once there is an outcome. */
+/** A request that waits for it, as its owner knows it. */
+export interface Pending {
+  readonly kind: 'queued'
+  /** Requests that will be served before this one, as things stand. */
+  readonly ahead: number
+  readonly decision: Promise<Decision>
+  /** Gives its place up; without effect once it is decided. */
   readonly leave: () => void
   /** Gives a slot back that was granted, where nobody will take it. */
   readonly giveBack: () => void
 }
 
-/** A request that waits, and what becomes of it. */
+/** A request that waits, as the queue knows it. */
 interface Waiter {
   readonly demand: Demand
-  readonly settle: (outcome: Outcome) => void
+  readonly decide: (decision: Decision) => void
 }
 
-/** A choice and its reasons. */
-export interface Explained {
+/** What would be chosen, and why. */
+export interface Reasons {
   readonly choice: Choice
-  readonly verdicts: readonly Verdict[]
+  readonly candidacies: readonly Candidacy[]
   /** Tokens of the prompt that the one chosen probably has in its cache. */
   readonly expectedHitTokens: number
 }
@@ -78,6 +78,9 @@ const NO_WORK: Work = {
 const DEFAULT_QUEUE = { max: 64, waitMs: 10_000 }
 
 const workOf = ({ work = NO_WORK }: Demand): Work => work
+
+/** Answers it asks for: at least one, whatever a Worker of another release says. */
+const answersOf = ({ answers }: Work): number => (isCount(answers) ? Math.max(1, answers) : 1)
 
 /**
  * Gives slots: asks the {@link Chooser} for an instance, writes the lease into the {@link Ledger}, lets
@@ -142,19 +145,19 @@ export class Dispatcher {
     this.chooser.configure(config)
     this.tally.arms.configure(config.compared)
     this.queue.configure(config.queue ?? DEFAULT_QUEUE)
-    if (this.#servedAs !== null && this.#servedAs !== config.servedAs)
-      this.#sendBack(config.version)
+    const renamed = this.#servedAs !== null && this.#servedAs !== config.servedAs
+    if (renamed || config.instances.length === 0) this.#sendBack(config.version)
     this.#servedAs = config.servedAs
     this.serveQueue()
   }
 
   /** Takes a slot of the best instance, at once; or a place in the queue, where that is wanted. */
-  acquire(demand: Demand): Decision {
+  acquire(demand: Demand): Decision | Pending {
     return this.#atOneMoment(() => {
       this.serveQueue() // a slot that time alone has opened is theirs who waited for it
-      const outcome = this.#grant(demand)
-      const waits = outcome.kind === 'busy' && demand.mayQueue === true
-      return waits ? this.#join(demand, outcome) : this.#final(outcome, demand)
+      const decision = this.#grant(demand)
+      const waits = decision.kind === 'busy' && demand.mayQueue === true
+      return waits ? this.#join(demand, decision) : this.#final(decision, demand)
     })
   }
 
@@ -177,26 +180,36 @@ export class Dispatcher {
   serveQueue(): void {
     if (this.queue.size === 0) return
     this.#expire()
-    this.queue.offer(({ demand, settle }): Answer => {
-      const outcome = this.#grant(demand)
-      // It may be full for this one alone: others have failed it, or have too short a context for it.
-      if (outcome.kind === 'busy') return this.chooser.hasRoom ? false : 'stop'
-      // With nobody ready there is nothing to wait for, and a fallback may do better; but one that is only
-      // suspected is cleared or convicted within seconds. Others may be ready for whom asks for no adapter.
-      if (outcome.kind === 'none-ready' && this.chooser.anySuspect)
-        return this.chooser.hasRoom ? false : 'stop'
-      settle(this.#final(outcome, demand))
-      return true
+    const inVain = new Set<string>()
+    this.queue.offer(({ demand, decide }) => {
+      const kind = this.chooser.kindOf(this.#wish(demand))
+      if (inVain.has(kind)) return 'passed' // one choice for all of them, however many wait
+      const decision = this.#grant(demand)
+      if (this.#mayChangeSoon(decision)) {
+        // Full for this kind alone, perhaps: others have failed it, or are too short, or lack its adapter.
+        inVain.add(kind)
+        return this.chooser.hasRoom ? 'passed' : 'stop'
+      }
+      decide(this.#final(decision, demand))
+      return 'taken'
     })
   }
 
+  /**
+   * Whether waiting on may help. With nobody ready it does not, and a fallback may do better; but one
+   * that is only suspected is cleared or convicted within seconds.
+   */
+  #mayChangeSoon({ kind }: Decision): boolean {
+    return kind === 'busy' || (kind === 'none-ready' && this.chooser.anySuspect)
+  }
+
   /** What would be chosen, and why: for a request that is not sent. Nothing changes. */
-  explain(demand: Demand): Explained {
+  explain(demand: Demand): Reasons {
     const wish = this.#wish(demand)
-    const verdicts: Verdict[] = []
-    const choice = this.chooser.choose(wish, verdicts)
+    const candidacies: Candidacy[] = []
+    const choice = this.chooser.choose(wish, candidacies)
     const hitTokens = choice.kind === 'picked' ? expectedHitTokens(choice) : 0
-    return { choice, verdicts, expectedHitTokens: hitTokens }
+    return { choice, candidacies, expectedHitTokens: hitTokens }
   }
 
   /** Reads the clock once for all that a call does. */
@@ -211,8 +224,8 @@ export class Dispatcher {
   }
 
   #settle(id: LeaseId, { seat, lease }: Returned, told: Told): void {
-    const settlement = this.tally.settle(told, lease.expectedHitTokens)
-    if (lease.arm !== null) this.tally.arms.settle(lease.arm, settlement)
+    const settlement = this.tally.settle(told, lease)
+    if (lease.arm !== null) this.tally.arms.settle(lease.arm, settlement, lease.answers)
     seat.backlog.settle(id, settlement)
     const { way, detail, blameless = false, adapterMissing } = settlement
     const ending = blameless ? 'lost' : settlement.ending
@@ -220,7 +233,7 @@ export class Dispatcher {
     this.serveQueue()
   }
 
-  #grant(demand: Demand): Outcome {
+  #grant(demand: Demand): Decision {
     const wish = this.#wish(demand)
     const choice = this.chooser.choose(wish)
     if (choice.kind === 'none-ready' || choice.kind === 'all-avoided') return choice
@@ -228,16 +241,15 @@ export class Dispatcher {
     if (choice.kind !== 'picked' || !seat) return this.#busy(wish.work.class)
 
     const { request, remainingMs } = demand
+    const { work, outputTokens } = wish
+    const { promptTokens } = work
+    const answers = answersOf(work)
     const arm = this.tally.arms.counterOf(demand.arm)
     const hitTokens = expectedHitTokens(choice)
     const pass = this.#health.take(seat)
-    const holder = { request, remainingMs, expectedHitTokens: hitTokens, pass, arm }
-    const lease = this.ledger.hold(seat, holder)
-    seat.backlog.grant(lease, {
-      promptTokens: wish.work.promptTokens,
-      hitTokens,
-      outputTokens: wish.outputTokens,
-    })
+    const held = { request, answers, expectedHitTokens: hitTokens, pass, arm }
+    const lease = this.ledger.hold(seat, held, remainingMs)
+    seat.backlog.grant(lease, { promptTokens, hitTokens, outputTokens, answers })
     this.chooser.granted(choice, seat, wish)
     this.tally.grant()
     const reason = seat.config.lastResort ? 'last_resort' : this.chooser.policy
@@ -245,21 +257,21 @@ export class Dispatcher {
   }
 
   /** What a request is told in the end. Of one that nobody was ready for no lease will tell its arm. */
-  #final(outcome: Outcome, { arm }: Demand): Outcome {
-    if (outcome.kind === 'none-ready') this.tally.arms.turnAway(arm)
-    return outcome
+  #final(decision: Decision, { arm }: Demand): Decision {
+    if (decision.kind === 'none-ready') this.tally.arms.turnAway(arm)
+    return decision
   }
 
   /** @param refusal what is said where the queue has no room */
-  #join(demand: Demand, refusal: Outcome): Decision {
+  #join(demand: Demand, refusal: Decision): Decision | Pending {
     const { work, outputTokens } = this.#wish(demand)
-    const { promise: outcome, resolve: settle } = Promise.withResolvers<Outcome>()
+    const { promise: decision, resolve: decide } = Promise.withResolvers<Decision>()
     const joined = this.queue.join({
       tenant: work.tenant,
       class: work.class,
       tokens: work.promptTokens + outputTokens,
       deadline: this.now + Math.min(demand.remainingMs, this.queue.waitMs),
-      item: { demand, settle },
+      item: { demand, decide },
     })
     if (joined.kind === 'full') {
       this.tally.queue.full++
@@ -271,19 +283,21 @@ export class Dispatcher {
       this.#sendAway(joined.shed.item)
     }
     const leave = (): void => {
-      if (this.queue.leave(joined.entry)) settle(refusal)
+      if (this.queue.leave(joined.entry)) decide(refusal)
     }
     const giveBack = (): void => {
-      void outcome.then((it) => it.kind === 'granted' && this.release(it.lease, { ending: 'lost' }))
+      void decision.then(
+        (it) => it.kind === 'granted' && this.release(it.lease, { ending: 'lost' }),
+      )
     }
-    return { kind: 'queued', ahead: joined.ahead, place: { outcome, leave, giveBack } }
+    return { kind: 'queued', ahead: joined.ahead, decision, leave, giveBack }
   }
 
-  /** Who waits would ask for the model by its old name. */
+  /** Who waits would ask for the model by its old name, or where it is not any more. */
   #sendBack(version: number): void {
-    this.queue.offer(({ settle }) => {
-      settle({ kind: 'stale', version })
-      return true
+    this.queue.offer(({ decide }) => {
+      decide({ kind: 'stale', version })
+      return 'taken'
     })
   }
 
@@ -294,8 +308,8 @@ export class Dispatcher {
     }
   }
 
-  #sendAway({ demand, settle }: Waiter): void {
-    settle(this.#busy(workOf(demand).class))
+  #sendAway({ demand, decide }: Waiter): void {
+    decide(this.#busy(workOf(demand).class))
   }
 
   #wish(demand: Demand): Wish {
@@ -303,10 +317,10 @@ export class Dispatcher {
     const { usualOutputTokens } = this.tally
     // What may be asked for is seldom used up.
     const each = Math.min(work.outputTokens ?? Infinity, usualOutputTokens)
-    return { work, avoid: demand.avoid, outputTokens: each * (work.answers ?? 1) }
+    return { work, avoid: demand.avoid, outputTokens: each * answersOf(work) }
   }
 
-  #busy(serviceClass: ServiceClass): Outcome {
+  #busy(serviceClass: ServiceClass): Decision {
     const retryAfterS = this.tally.throughput.retryAfterS({
       queuedTokens: this.queue.tokensAhead(serviceClass),
       waiting: this.queue.size,

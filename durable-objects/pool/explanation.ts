@@ -3,14 +3,14 @@ import type { Dispatcher } from './dispatcher.ts'
 
 /** What a dispatcher would decide, and why, as an operator reads it. */
 export function explanationOf(dispatcher: Dispatcher, demand: Demand): Explanation {
-  const { choice, verdicts, expectedHitTokens } = dispatcher.explain(demand)
+  const { choice, candidacies, expectedHitTokens } = dispatcher.explain(demand)
   const { kind } = choice
   return {
     policy: dispatcher.chooser.policy,
     outcome: kind === 'all-full' || kind === 'too-long' ? 'busy' : kind,
     instance: kind === 'picked' ? choice.id : null,
     expectedHitTokens,
-    instances: verdicts.map(({ id, droppedBy, opinions, total }) => ({
+    instances: candidacies.map(({ id, droppedBy, opinions, total }) => ({
       id,
       droppedBy,
       scores: opinions,

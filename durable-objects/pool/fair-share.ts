@@ -1,4 +1,47 @@
 import type { ServiceClass } from './contract.ts'
+import { Heap } from './heap.ts'
+
+/** One request's place in its tenant's line. */
+export interface Place<T> {
+  readonly item: T
+  readonly tenant: string
+  readonly class: ServiceClass
+  /** Tokens, at least 1. */
+  readonly cost: number
+  /** Number of its arrival; who came first goes first where starts are equal. */
+  readonly order: number
+  /** Unix milliseconds. */
+  deadline: number
+  /** Virtual time between this place's finish and the next one's start: others' that were served out of the line. */
+  paid: number
+  /** Its start on the virtual clock in the round that came to it last. */
+  start: number
+  before: Place<T> | null
+  behind: Place<T> | null
+  /** Null once it waits no more. */
+  line: Line<T> | null
+}
+
+/** What one tenant has waiting. */
+interface Line<T> {
+  readonly tenant: string
+  /** Start of its first place on the virtual clock; all others follow from it. */
+  start: number
+  /** Where its last place finishes. */
+  finish: number
+  first: Place<T> | null
+  last: Place<T> | null
+  length: number
+  /** How far a round has come ({@link FairShare.inTurn}); null: to the end of the line. */
+  cursor: Place<T> | null
+  cursorStart: number
+}
+
+/**
+ * Tenants whose line is empty are remembered while their last finish lies ahead of the clock; so many
+ * at most, lest a million tenants with one request each fill the memory.
+ */
+const REMEMBERED = 1024
 
 /**
  * Start-time fair queueing: who goes next among the tenants of one service class.
@@ -19,47 +62,6 @@ import type { ServiceClass } from './contract.ts'
  * whose turn it is may not fit what is free (an instance it has failed on, a context too short): it is
  * passed over and keeps its start, which is soon the oldest of all, so that it cannot starve.
  */
-export interface Place<T> {
-  readonly item: T
-  readonly tenant: string
-  readonly class: ServiceClass
-  /** Tokens, at least 1. */
-  readonly cost: number
-  /** Number of its arrival; who came first goes first where starts are equal. */
-  readonly order: number
-  /** Unix milliseconds. */
-  deadline: number
-  /** Virtual time between this place's finish and the next one's start: others' that were served out of the line. */
-  paid: number
-  /** Its start on the virtual clock when it was last returned by {@link FairShare.next}. */
-  start: number
-  before: Place<T> | null
-  behind: Place<T> | null
-  /** Null once it waits no more. */
-  line: Line<T> | null
-}
-
-/** What one tenant has waiting. */
-interface Line<T> {
-  readonly tenant: string
-  /** Start of its first place on the virtual clock; all others follow from it. */
-  start: number
-  /** Where its last place finishes. */
-  finish: number
-  first: Place<T> | null
-  last: Place<T> | null
-  length: number
-  /** How far the round that {@link FairShare.rewind} began has come. */
-  cursor: Place<T> | null
-  cursorStart: number
-}
-
-/**
- * Tenants whose line is empty are remembered while their last finish lies ahead of the clock; so many
- * at most, lest a million tenants with one request each fill the memory.
- */
-const REMEMBERED = 1024
-
 export class FairShare<T> {
   /** Lines with somebody in them. */
   readonly #lines = new Map<string, Line<T>>()
@@ -108,42 +110,33 @@ export class FairShare<T> {
     this.#remove(place, 0)
   }
 
-  /** Takes out a place that {@link next} returned: its tenant pays. O(1). */
+  /** Takes out a place that a round has come to: its tenant pays. O(1). */
   serve(place: Place<T>): void {
     this.#virtualTime = Math.max(this.#virtualTime, place.start)
     this.#remove(place, place.cost)
   }
 
-  /** Begins a round in which {@link next} returns every place once, in order. */
-  rewind(): void {
+  /**
+   * A round: every place that waits now, once, in order. What becomes of one is said before the next is
+   * asked for; a round that is broken off is over. O(tenants) to begin, then O(log tenants) for each.
+   */
+  *inTurn(): Generator<Place<T>> {
     for (const line of this.#lines.values()) {
       line.cursor = line.first
       line.cursorStart = line.start
     }
-  }
-
-  /** The next place of this round; null at its end. A scan over the tenants that wait. */
-  next(): Place<T> | null {
-    let best: Line<T> | null = null
-    let place: Place<T> | null = null
-    for (const line of this.#lines.values()) {
-      const { cursor, cursorStart } = line
-      if (!cursor) continue
-      const earlier =
-        !best ||
-        !place ||
-        cursorStart < best.cursorStart ||
-        (cursorStart === best.cursorStart && cursor.order < place.order)
-      if (earlier) {
-        best = line
-        place = cursor
+    const round = new Heap(this.#lines.values(), isBefore)
+    for (let line = round.first; line; line = round.first) {
+      const place = line.cursor
+      if (place) {
+        place.start = line.cursorStart
+        line.cursor = place.behind
+        line.cursorStart += place.cost + place.paid
       }
+      if (line.cursor) round.settleFirst()
+      else round.dropFirst()
+      if (place) yield place
     }
-    if (!best || !place) return null
-    place.start = best.cursorStart
-    best.cursor = place.behind
-    best.cursorStart += place.cost + place.paid
-    return place
   }
 
   /** Places that will be served before this one, as things stand. */
@@ -231,6 +224,12 @@ export class FairShare<T> {
       break
     }
   }
+}
+
+/** Which of two lines a round goes on with: the earlier start; of equal ones who came first. */
+function isBefore<T>(one: Line<T>, other: Line<T>): boolean {
+  if (one.cursorStart !== other.cursorStart) return one.cursorStart < other.cursorStart
+  return (one.cursor?.order ?? 0) < (other.cursor?.order ?? 0)
 }
 
 function startOf<T>(place: Place<T>): number {

@@ -15,15 +15,15 @@ const INDEX_EVERY_MS = 60_000
 
 /**
  * What a pool object remembers over a reset, beside its configuration: which instances an operator has
- * drained, what was counted, and which prompts are probably in whose cache (L20). Losing the last minute of the index
- * costs a few cache hits, so it is not written more often than that.
+ * drained, what was counted, and which prompts are probably in whose cache (L20). Losing the last minute
+ * of the index costs a few cache hits, so it is not written more often than that.
  */
 export class Keepsake {
   readonly #kv: KeyValue
   readonly #now: () => number
   #indexAt: number
-  /** Grants and endings at the last writing: nothing else counts without one of these. */
-  #settled = 0
+  /** The tally as it was written last. */
+  #written = ''
 
   constructor(kv: KeyValue, now: () => number) {
     this.#kv = kv
@@ -50,11 +50,12 @@ export class Keepsake {
     return (this.#kv.get('tally') as SavedTally | undefined) ?? {}
   }
 
-  /** Writes down what has changed; the index only when it is time. */
+  /** Writes down what has changed: an alarm that finds nothing new costs no write. The index only when it is time. */
   keep({ chooser: { affinity }, tally }: Dispatcher): void {
-    const settled = Object.values(tally.ended).reduce((sum, count) => sum + count, tally.granted)
-    if (settled !== this.#settled) this.#kv.put('tally', tally.saved())
-    this.#settled = settled
+    const saved = tally.saved()
+    const written = JSON.stringify(saved)
+    if (written !== this.#written) this.#kv.put('tally', saved)
+    this.#written = written
     if (this.#now() - this.#indexAt < INDEX_EVERY_MS || affinity.size === 0) return
     this.#indexAt = this.#now()
     this.#kv.put('prefix-index', affinity.dump())

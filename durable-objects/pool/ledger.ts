@@ -1,9 +1,9 @@
 import type { InstanceConfig } from '../fleet/snapshot.ts'
+import { TokenRatio } from '../scheduling/moving-rate.ts'
 import type { ArmCounter } from './arm-figures.ts'
 import { Backlog } from './backlog.ts'
 import type { Holding } from './contract.ts'
-import { TokenRatio } from './moving-rate.ts'
-import { Seat, type Lease, type LeaseId } from './seat.ts'
+import { Seat, type Held, type Lease, type LeaseId } from './seat.ts'
 import type { Health } from './vitals.ts'
 
 /** A lease that has just been given back. */
@@ -12,15 +12,8 @@ export interface Returned {
   readonly lease: Lease
 }
 
-/** Who wants to hold a slot. */
-export interface Holder {
-  readonly request: string
-  readonly remainingMs: number
-  readonly expectedHitTokens?: number | null
-  readonly pass?: number
-  /** Null: nobody compares its arm. */
-  readonly arm: ArmCounter | null
-}
+/** Of one who comes back after a reset, all that nobody remembers. */
+const FORGOTTEN = { answers: null, expectedHitTokens: null, pass: undefined }
 
 /** A lease outlives its request's deadline by this much before it is swept, in milliseconds. */
 const SWEEP_GRACE_MS = 30_000
@@ -77,7 +70,7 @@ export class Ledger {
       seat.config = config
       this.#seats.set(id, seat)
     }
-    this.drain(this.#drained)
+    this.drain(this.#drained) // and nobody else drains who is in the fleet
   }
 
   /** Takes an operator's word on which instances get no new work. */
@@ -92,11 +85,15 @@ export class Ledger {
     return this.#drained.has(instance) && this.#seats.get(instance) === seat
   }
 
-  hold(seat: Seat, holder: Holder): LeaseId {
-    return this.#take(seat, holder, false)
+  /** @param remainingMs how long the request may still live */
+  hold(seat: Seat, held: Held, remainingMs: number): LeaseId {
+    return this.#take(seat, { ...held, reattached: false }, remainingMs)
   }
 
-  /** Takes back what was held before a reset. Not refused for want of slots: it runs there already. */
+  /**
+   * Takes back what was held before a reset. Not refused for want of slots: it runs there already. One
+   * who was mistaken about the reset holds his slot once all the same, and what is known of it goes on.
+   */
   reattach(
     { instance, base, request, remainingMs }: Holding,
     arm: ArmCounter | null = null,
@@ -104,8 +101,9 @@ export class Ledger {
     const seat = this.#seats.get(instance)
     // The same name at another address is another process: what runs on the old one is none of its.
     if (!seat || (base !== undefined && base !== seat.config.base)) return null
-    this.#forgetRequest(request)
-    return this.#take(seat, { request, remainingMs, arm }, true)
+    const before = this.#forgetRequest(request)
+    const known = before?.seat === seat ? before.lease : { ...FORGOTTEN, reattached: true }
+    return this.#take(seat, { ...known, request, arm }, remainingMs)
   }
 
   /**
@@ -132,19 +130,17 @@ export class Ledger {
 
   /** Pending until the instance of this lease is given up, or the lease is given back. */
   dismissal(id: LeaseId): Promise<void> {
-    return new Promise((resolve) => {
-      const lease = this.#holders.get(id)?.leases.get(id)
-      if (!lease || lease.dismissed) resolve()
-      else lease.tell = resolve
-    })
+    const lease = this.#holders.get(id)?.leases.get(id)
+    if (!lease || lease.dismissed) return Promise.resolve()
+    lease.dismissal ??= Promise.withResolvers()
+    return lease.dismissal.promise
   }
 
   /** Tells everyone who has a request there that waiting on is in vain. Their slots are theirs to give back. */
   dismiss(seat: Seat): void {
     for (const lease of seat.leases.values()) {
       lease.dismissed = true
-      lease.tell?.()
-      lease.tell = null
+      lease.dismissal?.resolve()
     }
   }
 
@@ -165,44 +161,33 @@ export class Ledger {
     return found
   }
 
-  #take(
-    seat: Seat,
-    { request, remainingMs, expectedHitTokens = null, pass, arm }: Holder,
-    reattached: boolean,
-  ): LeaseId {
+  #take(seat: Seat, held: Held & Pick<Lease, 'reattached'>, remainingMs: number): LeaseId {
     const id = this.#nextLease++
     const at = this.#now()
-    seat.leases.set(id, {
-      request,
-      expiresAt: at + remainingMs + SWEEP_GRACE_MS,
-      reattached,
-      expectedHitTokens,
-      pass,
-      arm,
-      at,
-      dismissed: false,
-      tell: null,
-    })
+    const expiresAt = at + remainingMs + SWEEP_GRACE_MS
+    seat.leases.set(id, { ...held, at, expiresAt, dismissed: false, dismissal: null })
     this.#holders.set(id, seat)
-    this.#byRequest.set(request, id)
+    this.#byRequest.set(held.request, id)
     return id
   }
 
   /** Held already, should the caller have been mistaken about the reset: one request is one slot. */
-  #forgetRequest(request: string): void {
+  #forgetRequest(request: string): Returned | null {
     const id = this.#byRequest.get(request) ?? -1
     const seat = this.#holders.get(id)
     const lease = seat?.leases.get(id)
-    if (!seat || !lease) return
+    if (!seat || !lease) return null
     seat.backlog.settle(id, null)
     this.#drop(id, lease, seat)
+    return { seat, lease }
   }
 
-  #drop(id: LeaseId, { request, tell }: Lease, seat: Seat): void {
+  #drop(id: LeaseId, { request, dismissal }: Lease, seat: Seat): void {
     this.#holders.delete(id)
+    // Another attempt of the same request may hold a slot elsewhere by now.
     if (this.#byRequest.get(request) === id) this.#byRequest.delete(request)
     seat.leases.delete(id)
-    tell?.() // whoever waits for its dismissal has nothing more to wait for
+    dismissal?.resolve() // whoever waits for it has nothing more to wait for
     if (seat.leases.size === 0) this.#leaving.delete(seat)
   }
 
@@ -211,7 +196,6 @@ export class Ledger {
     for (const seat of this.#leaving) {
       if (seat.config.process !== process) continue
       this.#leaving.delete(seat)
-      seat.draining = false
       return seat
     }
     return undefined

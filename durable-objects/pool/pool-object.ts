@@ -18,7 +18,7 @@ import type {
   PoolStatus,
   Reattached,
 } from './contract.ts'
-import { Dispatcher, type Outcome } from './dispatcher.ts'
+import { Dispatcher, type Decision } from './dispatcher.ts'
 import { explanationOf } from './explanation.ts'
 import { Keepsake } from './keepsake.ts'
 import { Lease } from './lease.ts'
@@ -35,7 +35,7 @@ const EAGER_FOR_MS = 60_000
 /** A grant reaches its engine's count within this, in milliseconds. */
 const ON_THE_WAY_MS = 250
 /** How long owners of streams have to re-attach after a reset; until then the engines' counts stand in. */
-const SETTLE_MS = 5_000
+const REATTACH_MS = 5_000
 /** Readings older than this many rounds are not believed. */
 const STALE_LOOKS = 4
 /** How long the fleet object may take to hand out a configuration, in milliseconds. */
@@ -92,23 +92,22 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
     this.#dispatcher.chooser.affinity = this.#keepsake.index(AFFINITY_CAPACITY)
     this.#dispatcher.tally.restore(this.#keepsake.tally)
     this.#adopt(config)
+    this.#forgetStrangers()
     this.#forgetful = true
   }
 
   // Nothing is stored and, once awake, nothing awaited: a slot costs one round trip and no more.
   async acquire(demand: Demand): Promise<Acquired> {
     this.#lastAsked = Date.now()
-    const ready = this.#fit && !this.#waking && demand.fleet <= this.#version
-    if (!ready) await this.#wake(demand.fleet)
+    if (!this.#isAwake(demand)) await this.#wake(demand.fleet)
     if (!this.#config) return { kind: 'none-ready', why: ['this pool is in no fleet version'] }
     if (demand.fleet < this.#version) return { kind: 'stale', version: this.#version }
 
     const decision = this.#dispatcher.acquire(demand)
     if (decision.kind !== 'queued') return this.#answer(decision, demand)
     this.#mindQueue()
-    const { ahead, place } = decision
-    const ticket = new Ticket(place, (outcome) => this.#answer(outcome, demand))
-    return { kind: 'queued', ahead, ticket, ...this.#strain() }
+    const ticket = new Ticket(decision, (final) => this.#answer(final, demand))
+    return { kind: 'queued', ahead: decision.ahead, ticket, ...this.#strain() }
   }
 
   async reattach(holding: Holding): Promise<Reattached> {
@@ -118,7 +117,7 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
   }
 
   async explain(demand: Demand): Promise<Explanation> {
-    if (!this.#fit || this.#waking || demand.fleet > this.#version) await this.#wake(demand.fleet)
+    if (!this.#isAwake(demand)) await this.#wake(demand.fleet)
     return explanationOf(this.#dispatcher, demand)
   }
 
@@ -136,18 +135,19 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
 
   async configure(config: PoolConfig): Promise<{ version: number }> {
     if (config.version >= this.#version) {
-      this.ctx.storage.kv.put('config', config)
       this.#adopt(config)
+      // Only now: every life of this object begins with what is stored.
+      this.ctx.storage.kv.put('config', config)
       this.#lastAsked = Date.now()
       this.#eagerUntil = Date.now() + EAGER_FOR_MS
       // Not waited for: taking a version must not wait for the slowest instance.
-      this.ctx.waitUntil(this.#fit ? this.#look() : this.#wake(config.version))
+      this.ctx.waitUntil(this.#lookOrWake())
     }
     return { version: this.#version }
   }
 
   async status(): Promise<PoolStatus> {
-    if (!this.#fit && this.#config) await this.#wake(this.#version)
+    if (!this.#isFresh && this.#config) await this.#wake(this.#version)
     return statusOf(this.#config, this.#dispatcher, this.#fitness)
   }
 
@@ -161,11 +161,21 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
     this.#keepsake.keep(this.#dispatcher)
     const idle = Date.now() - this.#lastAsked > IDLE_MS && this.#dispatcher.ledger.size === 0
     if (idle) this.#lookedAt = -Infinity
-    else await (this.#lookedAt === -Infinity ? this.#wake(this.#version) : this.#look())
+    else await this.#lookOrWake()
   }
 
-  /** Whether the readings are fresh: an alarm may be late, and a pool at rest has none. */
-  get #fit(): boolean {
+  /** Whether it can decide about this one at once. */
+  #isAwake({ fleet }: Pick<Demand, 'fleet'>): boolean {
+    return this.#isFresh && !this.#waking && fleet <= this.#version
+  }
+
+  /** Who asks meanwhile waits for the round where what is known is too old to go by. */
+  #lookOrWake(): Promise<void> {
+    return this.#isFresh ? this.#look() : this.#wake(this.#version)
+  }
+
+  /** Whether the last round is recent: an alarm may be late, and a pool at rest has none. */
+  get #isFresh(): boolean {
     const everyMs = this.#config?.health.everyMs ?? 0
     return Date.now() - this.#lookedAt < STALE_LOOKS * Math.max(everyMs, EAGER_MS)
   }
@@ -212,7 +222,7 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
 
   async #prepare(fleet: number): Promise<void> {
     if (this.#version < fleet) await this.#pull()
-    if (this.#fit || !this.#config) return
+    if (this.#isFresh || !this.#config) return
     const round = this.#startRound().then(({ over }) => over)
     await Promise.race([round, pause(this.#config.health.timeoutMs)])
     if (!this.#forgetful) return
@@ -231,16 +241,19 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
       return (running ?? 0) + (waiting ?? 0)
     }
     ledger.expectOwners(engineHas)
-    const busy = [...ledger.seats].some((seat) => seat.presumed > 0)
-    if (busy) {
+    try {
+      const busy = [...ledger.seats].some((seat) => seat.presumed > 0)
+      if (!busy) return
       await pause(ON_THE_WAY_MS)
       await Promise.race([this.#round(), pause(health.timeoutMs)])
       ledger.expectOwners((seat) => Math.max(seat.presumed, engineHas(seat)))
+    } finally {
+      // Whatever a look has thrown, or the slots of those who never come back would stay taken.
+      setTimeout(() => {
+        ledger.expectOwners(() => 0)
+        this.#dispatcher.serveQueue()
+      }, REATTACH_MS)
     }
-    setTimeout(() => {
-      ledger.expectOwners(() => 0)
-      this.#dispatcher.serveQueue()
-    }, SETTLE_MS)
   }
 
   /** A push has not arrived here (or never was one, for a new object): ask the fleet object. */
@@ -271,15 +284,14 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
   }
 
   #adopt(config: PoolConfig): void {
-    this.#config = completePool(config)
+    const complete = completePool(config)
     const { ledger } = this.#dispatcher
     ledger.drain(this.#keepsake.drained)
     const before = new Set(ledger.seats)
-    this.#dispatcher.configure(this.#config)
-    this.#fitness.configure(ledger.seats, this.#config)
+    this.#dispatcher.configure(complete)
+    this.#fitness.configure(ledger.seats, complete)
+    this.#config = complete
     this.#reports.configure()
-    const { affinity } = this.#dispatcher.chooser
-    for (const id of affinity.instances) if (!ledger.seat(id)) affinity.forget(id)
     const known = this.ctx.storage.kv.get<Record<string, SavedWard>>('health') ?? {}
     for (const seat of ledger.seats) {
       const saved = known[seat.config.process]
@@ -288,10 +300,16 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
     this.#dispatcher.serveQueue()
   }
 
-  #answer(outcome: Outcome, { work }: Demand): Acquired {
-    switch (outcome.kind) {
+  /** The index that was kept may be older than the configuration. */
+  #forgetStrangers(): void {
+    const { chooser, ledger } = this.#dispatcher
+    for (const id of chooser.affinity.instances) if (!ledger.seat(id)) chooser.forget(id)
+  }
+
+  #answer(decision: Decision, { work }: Demand): Acquired {
+    switch (decision.kind) {
       case 'granted': {
-        const { seat, lease, reason, expectedHitTokens } = outcome
+        const { seat, lease, reason, expectedHitTokens } = decision
         const { instance, base, site, secrets } = seat.config
         return {
           kind: 'granted',
@@ -305,13 +323,13 @@ export class Pool extends DurableObject<PoolEnv> implements PoolRpc {
       }
       case 'none-ready': {
         const { ledger } = this.#dispatcher
-        return { ...outcome, why: whyNotReady(ledger, this.#fitness, work?.adapter ?? null) }
+        return { ...decision, why: whyNotReady(ledger, this.#fitness, work?.adapter ?? null) }
       }
       case 'busy':
-        return { ...outcome, ...this.#strain() }
+        return { ...decision, ...this.#strain() }
       case 'all-avoided':
       case 'stale':
-        return outcome
+        return decision
     }
   }
 

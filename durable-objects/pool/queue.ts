@@ -51,11 +51,13 @@ export type Joined<T> =
     }
   | { readonly kind: 'full' }
 
-/**
- * What became of an offer: taken; not for this one, but perhaps for somebody behind; or there is nothing
- * at all to give any more, so that nobody else needs to be asked.
- */
-export type Answer = boolean | 'stop'
+/** What one who waits makes of an offer. */
+export type Reply =
+  | 'taken'
+  /** Not for this one, but perhaps for somebody behind. */
+  | 'passed'
+  /** Nothing at all is left to give: nobody else need be asked. */
+  | 'stop'
 
 /**
  * Who waits for a slot, and whose turn it is: the class first, then {@link FairShare} between the
@@ -153,17 +155,16 @@ export class Queue<T> {
 
   /**
    * Asks everybody, in order, whether what is free is for them. Whoever is not served keeps the place
-   * and holds up nobody behind. A scan over the tenants that wait for each one asked.
+   * and holds up nobody behind. O(log tenants) for each one asked.
    *
    * @param take must not offer in its turn (that does nothing) nor let the item leave; what it throws
    *   comes through, and the item asked about waits on
-   * @returns how many were taken
    */
-  offer(take: (item: T) => Answer): number {
-    if (this.#offering) return 0
+  offer(take: (item: T) => Reply): void {
+    if (this.#offering) return
     this.#offering = true
     try {
-      return this.#offerAll(take)
+      this.#offerAll(take)
     } finally {
       this.#offering = false
     }
@@ -200,21 +201,17 @@ export class Queue<T> {
     return next
   }
 
-  #offerAll(take: (item: T) => Answer): number {
-    let served = 0
+  #offerAll(take: (item: T) => Reply): void {
     for (const name of CLASSES) {
       const share = this.#shares[name]
-      share.rewind()
-      for (let place = share.next(); place; place = share.next()) {
-        const answer = take(place.item)
-        if (answer === 'stop') return served
-        if (!answer) continue
+      for (const place of share.inTurn()) {
+        const reply = take(place.item)
+        if (reply === 'stop') return
+        if (reply === 'passed') continue
         this.#places.delete(place)
         share.serve(place)
-        served++
       }
     }
-    return served
   }
 
   #hasRoom(name: ServiceClass): boolean {

@@ -6,23 +6,30 @@ import type { Health, Vitals } from './vitals.ts'
 
 export type LeaseId = number
 
-export interface Lease {
+/** A request that holds a slot, as far as its pool is concerned. */
+export interface Held {
   readonly request: string
-  /** Unix milliseconds; after this nobody can still be using it (see {@link Dispatcher.sweep}). */
-  readonly expiresAt: number
-  /** Taken back after a reset, so the engine's own count at boot includes it already. */
-  readonly reattached: boolean
+  /** Answers that it asked for; null: nobody said, so nothing is learnt of how long one is. */
+  readonly answers: number | null
   /** Tokens of its prompt that its instance was expected to have cached already; null: not expected at all. */
   readonly expectedHitTokens: number | null
   /** Stretch of its instance's breaker in which it was granted; undefined where nobody said. */
   readonly pass: number | undefined
   /** What it is counted by beside the pool's other arms; null where nobody compares. */
   readonly arm: ArmCounter | null
+}
+
+export interface Lease extends Held {
+  /** Unix milliseconds; after this nobody can still be using it (see {@link Dispatcher.sweep}). */
+  readonly expiresAt: number
+  /** Taken back after a reset, so the engine's own count at boot includes it already. */
+  readonly reattached: boolean
   /** When it was granted, or taken back, Unix milliseconds. */
   readonly at: number
   /** Its instance has been given up; its owner is told as soon as he waits to be. */
   dismissed: boolean
-  tell: (() => void) | null
+  /** What its owner waits on; null while he does not. */
+  dismissal: PromiseWithResolvers<void> | null
 }
 
 /**

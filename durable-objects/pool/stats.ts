@@ -72,7 +72,7 @@ function instanceStatus(
 ): InstanceStatus {
   const ward = fitness.ward(seat)
   const { backlog, config } = seat
-  const { running, waiting, kvUse } = ward.gauges
+  const { running, waiting, kvUse, prefixQueries, prefixHits } = ward.gauges
   return {
     id: config.instance,
     ...wordsFor(seat, ledger, fitness),
@@ -82,6 +82,8 @@ function instanceStatus(
     running,
     waiting,
     kvUse,
+    prefixQueries,
+    prefixHits,
     weight: config.weight,
     ramp: ward.ramp,
     errorRate: ward.errorRate,

@@ -1,14 +1,16 @@
 import { HitSums, type HitTotals } from '../scheduling/hits.ts'
 import { ArmCounters } from './arm-figures.ts'
-import type { ArmCounts, Ending, Settlement, TokenTotals } from './contract.ts'
+import {
+  UNSAID,
+  USUAL_OUTPUT_TOKENS,
+  type ArmCounts,
+  type Ending,
+  type Settlement,
+  type TokenTotals,
+} from './contract.ts'
+import type { Held } from './seat.ts'
 import { OutputLengths, Throughput } from './throughput.ts'
 import { TokenSums } from './tokens.ts'
-
-/** An answer's length before any was seen, in tokens. */
-const USUAL_OUTPUT_TOKENS = 256
-
-/** What a lease is given back with by one who vanished. */
-const NOTHING_KNOWN = { ttftMs: null, durationMs: 0, promptTokens: null, completionTokens: null }
 
 /** How often somebody waited for a slot, and in vain. */
 export interface QueueCounts {
@@ -74,17 +76,26 @@ export class Tally {
   }
 
   /**
-   * @param expectedHitTokens what its instance was expected to have cached; null: nobody expected anything
+   * @param held whose it is
    * @returns the settlement, every field filled in; an ending that only a newer Worker knows is `lost`
    */
-  settle(told: Told, expectedHitTokens: number | null): Settlement {
+  settle(
+    told: Told,
+    { answers, expectedHitTokens }: Pick<Held, 'answers' | 'expectedHitTokens'>,
+  ): Settlement {
     const ending = Object.hasOwn(this.#ended, told.ending) ? told.ending : 'lost'
-    const settlement = { ...NOTHING_KNOWN, ...told, ending }
+    const settlement = { ...UNSAID, ...told, ending }
     this.#ended[ending]++
     this.tokens.add(settlement)
     this.throughput.settle(settlement)
     const { promptTokens, completionTokens, cachedTokens = null, counted } = settlement
-    if (ending === 'done' && counted !== 'estimate') this.#lengths.add(completionTokens)
+    if (
+      ending === 'done' &&
+      counted !== 'estimate' &&
+      answers !== null &&
+      completionTokens !== null
+    )
+      this.#lengths.add(completionTokens / answers)
     if (expectedHitTokens !== null && promptTokens !== null)
       this.hits.record(expectedHitTokens, cachedTokens, promptTokens)
     return settlement

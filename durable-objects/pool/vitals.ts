@@ -1,17 +1,7 @@
+import type { Ended } from '../health/blame.ts'
 import type { Candidate } from '../scheduling/types.ts'
-import type { Ending, InstanceState, Settlement } from './contract.ts'
+import type { InstanceState } from './contract.ts'
 import type { Seat } from './seat.ts'
-
-/** How a request ended, for whoever judges instances. */
-export interface Verdict {
-  readonly ending: Ending
-  /** What {@link Health.take} gave at its grant. */
-  readonly pass: number | undefined
-  readonly way: Settlement['way'] | undefined
-  readonly detail: string | undefined
-  /** It lacks the adapter that was asked for. */
-  readonly adapterMissing: boolean | undefined
-}
 
 /** What is known of one instance's health at this moment: a live view, read on every acquire. */
 export interface Vitals {
@@ -34,5 +24,5 @@ export interface Health {
   ward(seat: Seat): Vitals
   /** A request is sent there. @returns what {@link record} is to be given */
   take(seat: Seat): number
-  record(seat: Seat, verdict: Verdict): void
+  record(seat: Seat, ended: Ended): void
 }

@@ -142,9 +142,9 @@ describe('a request for an adapter', () => {
   it('finds nobody ready where nobody lists it', () => {
     const books = booksOf('a')
     expect(books.acquire(demand({ ...asked, mayQueue: true })).kind).toBe('none-ready')
-    const { choice, verdicts } = books.dispatcher.explain(demand(asked))
+    const { choice, candidacies } = books.dispatcher.explain(demand(asked))
     expect(choice.kind).toBe('none-ready')
-    expect(verdicts).toMatchObject([{ id: 'a', droppedBy: 'serves-adapter' }])
+    expect(candidacies).toMatchObject([{ id: 'a', droppedBy: 'serves-adapter' }])
   })
 
   it('that waits for a suspect holds up nobody who asks for none', async () => {

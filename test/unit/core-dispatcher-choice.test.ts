@@ -14,7 +14,7 @@ describe('explain', () => {
       const warm = books.dispatcher.chooser.affinity.dump()
       const first = books.dispatcher.explain(asked)
       const second = books.dispatcher.explain(asked)
-      expect(second.verdicts).toEqual(first.verdicts)
+      expect(second.candidacies).toEqual(first.candidacies)
       expect([books.size, books.granted, books.dispatcher.chooser.affinity.size]).toEqual(before)
       expect(books.dispatcher.chooser.affinity.dump(), 'nor who was used last').toEqual(warm)
       expect(second.expectedHitTokens).toBe(first.expectedHitTokens)
@@ -29,9 +29,9 @@ describe('explain', () => {
     const { books } = booksOf(['a', 'b', 'c'])
     books.down.add('a')
     granted(books, { avoid: ['c'] })
-    const { choice, verdicts } = books.dispatcher.explain(demand({ avoid: ['c'] }))
+    const { choice, candidacies } = books.dispatcher.explain(demand({ avoid: ['c'] }))
     expect(choice.kind).toBe('all-full')
-    expect(verdicts.map(({ id, droppedBy }) => [id, droppedBy])).toEqual([
+    expect(candidacies.map(({ id, droppedBy }) => [id, droppedBy])).toEqual([
       ['a', 'ready'],
       ['b', 'free-slot'],
       ['c', 'untried'],
@@ -41,9 +41,9 @@ describe('explain', () => {
   it('tells the very choice where the estimate is too long for everybody: one verdict each', () => {
     const { books } = booksOf(['a', 'b'], { vitals: { maxModelLen: () => 1_000 } })
     const asked = demand({ work: work({ promptTokens: 5_000 }) })
-    const { choice, verdicts } = books.dispatcher.explain(asked)
+    const { choice, candidacies } = books.dispatcher.explain(asked)
     expect(choice.kind).toBe('picked')
-    expect(verdicts.map(({ id, droppedBy }) => [id, droppedBy])).toEqual([
+    expect(candidacies.map(({ id, droppedBy }) => [id, droppedBy])).toEqual([
       ['a', null],
       ['b', null],
     ])
@@ -79,6 +79,16 @@ describe('the choice', () => {
     const sent = Array.from({ length: 12 }, () => idOf(granted(books)))
     expect(sent.slice(0, 2), 'until a is level with b').toEqual(['a', 'a'])
     expect(sent.filter((id) => id === 'a')).toHaveLength(7)
+  })
+
+  it('knows what was sent no longer once it has ended', () => {
+    const gauges: Said['gauges'] = () => ({ running: 0, waiting: 0, kvUse: 0 })
+    const { books } = booksOf(['a'], { policy: 'gpu', vitals: { gauges }, named: { slots: 8 } })
+    const sent = Array.from({ length: 5 }, () => granted(books))
+    const { seat } = sent[0]!
+    expect(seat.sentSinceReading).toBe(5)
+    for (const { lease } of sent.slice(2)) books.release(lease, { ending: 'done' })
+    expect(seat.sentSinceReading).toBe(2)
   })
 
   it('knows what was sent no longer once a newer reading tells of it', () => {
@@ -165,5 +175,51 @@ describe('the choice', () => {
     }
     const after = books.dispatcher.tally.usualOutputTokens
     expect(after, 'one that was cut off, or guessed at, says nothing').toBe(usualOutputTokens)
+  })
+
+  describe('of a request for several answers', () => {
+    const ENDED = { ending: 'done', counted: 'reported', promptTokens: 100 } as const
+    /** Eight answers of 100 tokens each, side by side: a token of each every 20 ms. */
+    const EIGHT = { ...ENDED, ttftMs: 50, durationMs: 50 + 99 * 20, completionTokens: 800 } as const
+
+    it('learns what one is like: its length, and its pace', () => {
+      const { books } = booksOf(['a'], { policy: 'adaptive' })
+      for (let i = 0; i < 20; i++) {
+        const { lease } = granted(books, { work: work({ answers: 8 }) })
+        books.release(lease, EIGHT)
+      }
+      const { tally, ledger } = books.dispatcher
+      expect(tally.usualOutputTokens / 100).toBeCloseTo(1, 1)
+      expect(ledger.seat('a')?.backlog.msPerToken).toBeCloseTo(20)
+    })
+
+    it('has as many tokens ahead as all of them, written side by side', () => {
+      const { books } = booksOf(['a'], { named: { slots: 2 } })
+      books.release(granted(books, { work: work({ answers: 8 }) }).lease, EIGHT)
+      const eight = { work: work({ promptTokens: 0, outputTokens: 90, answers: 8 }) }
+      const [{ seat }, gone] = [granted(books, eight), granted(books, eight)]
+      expect(seat.backlog.outputTokensAhead).toBe(2 * 8 * 90)
+      books.clock.now += 50 * 20
+      expect(seat.backlog.outputTokensAhead).toBeCloseTo(2 * 8 * 40)
+      books.release(gone.lease, { ending: 'lost' })
+      books.clock.now += 10 * 20
+      expect(seat.backlog.outputTokensAhead).toBeCloseTo(8 * 30)
+    })
+
+    it.each([0, -3, Number.NaN, Infinity])('takes %d of them for one', (answers) => {
+      const { books } = booksOf(['a'])
+      const { lease, seat } = granted(books, { work: work({ outputTokens: 50, answers }) })
+      expect(seat.backlog.outputTokensAhead).toBe(50)
+      books.release(lease, { ...ENDED, completionTokens: 800 })
+      expect(books.dispatcher.tally.usualOutputTokens / 800).toBeCloseTo(1, 1)
+    })
+
+    it('learns nothing where nobody remembers how many they were', () => {
+      const { books } = booksOf(['a'])
+      const before = books.dispatcher.tally.usualOutputTokens
+      const lease = books.reattach({ ...demand(), instance: 'a' })!
+      books.release(lease, EIGHT)
+      expect(books.dispatcher.tally.usualOutputTokens).toBe(before)
+    })
   })
 })

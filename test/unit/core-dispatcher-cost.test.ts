@@ -1,7 +1,9 @@
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { Dispatcher } from '../../durable-objects/pool/dispatcher.ts'
 import type { Vitals } from '../../durable-objects/pool/vitals.ts'
+import { Books } from './core-books.ts'
 import { demand, instance, poolConfig } from './core-builders.ts'
+import { granted, waiting } from './core-requests.ts'
 
 const WELL: Vitals = {
   stateForWork: 'ready',
@@ -59,5 +61,23 @@ describe('what a request costs the pool', () => {
       dispatcher.release(lease, { ...settled, promptTokens: 100, counted: 'reported' })
       expect(asked.clock - before, 'given back').toBe(2)
     }
+  })
+
+  it.each([1, 8, 64])('is two choices more while %i wait in vain for the same', (waiters) => {
+    const books = new Books({
+      models: ({ config }) => (config.instance === 'a' ? ['M', 'sql-lora'] : ['M']),
+    })
+    books.configure(
+      ['a', 'b', 'c'].map((id) => instance({ instance: id, slots: 1 })),
+      'least_inflight',
+      { queue: { max: 64, waitMs: 10_000 } },
+    )
+    const adapter = 'sql-lora'
+    granted(books, { avoid: ['b', 'c'] })
+    for (let n = 0; n < waiters; n++)
+      waiting(books, { class: 'interactive', tenant: `t${n}`, adapter, promptTokens: 10 * n })
+    const choose = vi.spyOn(books.dispatcher.chooser, 'choose')
+    books.release(granted(books).lease, { ending: 'done' })
+    expect(choose).toHaveBeenCalledTimes(1 + 2)
   })
 })

@@ -52,6 +52,19 @@ describe('a dismissal', () => {
     expect(books.size, 'their slots are theirs to give back').toBe(4)
   })
 
+  it('is told to everybody who waits for it, and so is the end of the lease', async () => {
+    const { books } = booksOf(['a'])
+    const { lease, seat } = granted(books)
+    const both = Promise.all([books.ledger.dismissal(lease), books.ledger.dismissal(lease)])
+    books.ledger.dismiss(seat)
+    await expect(both).resolves.toEqual([undefined, undefined])
+    books.release(lease, { ending: 'done' })
+    const next = granted(books).lease
+    const ends = Promise.all([books.ledger.dismissal(next), books.ledger.dismissal(next)])
+    books.release(next, { ending: 'done' })
+    await expect(ends).resolves.toEqual([undefined, undefined])
+  })
+
   it('is told at once to one who asks only afterwards', async () => {
     const { books } = booksOf(['a'])
     const { lease, seat } = granted(books)

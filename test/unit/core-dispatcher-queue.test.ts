@@ -1,7 +1,8 @@
+import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { Books, type Said } from './core-books.ts'
 import { demand, instance, settled } from './core-builders.ts'
-import { booksOf, granted, QUEUE, toldTo, waiting, work } from './core-requests.ts'
+import { booksOf, granted, QUEUE, toldTo, waiterOf, waiting, work } from './core-requests.ts'
 
 describe('the queue', () => {
   it('is not joined where nobody is ready: a fallback may do better', async () => {
@@ -123,7 +124,7 @@ it('gives a slot that time alone has opened to who waited for it, not to who com
   if (waiting.kind !== 'queued') throw new Error(waiting.kind)
   books.down.delete('b')
   expect(books.acquire(demand()).kind).toBe('busy')
-  expect((await waiting.place.outcome).kind).toBe('granted')
+  expect((await waiting.decision).kind).toBe('granted')
 })
 
 it('sends back who waits where the pool serves another model by now: it would be asked for by its old name', async () => {
@@ -136,7 +137,17 @@ it('sends back who waits where the pool serves another model by now: it would be
     version: 2,
     servedAs: 'Another-Model',
   })
-  expect(await waiting.place.outcome).toEqual({ kind: 'stale', version: 2 })
+  expect(await waiting.decision).toEqual({ kind: 'stale', version: 2 })
+})
+
+it('sends back who waits where the pool has left the fleet, which may have the model elsewhere (L34)', async () => {
+  const books = new Books()
+  books.configure([instance({ slots: 1 })])
+  books.acquire(demand())
+  const waiting = books.acquire(demand({ mayQueue: true }))
+  if (waiting.kind !== 'queued') throw new Error(waiting.kind)
+  books.configure([], 'least_inflight', { version: 2 })
+  expect(await waiting.decision).toEqual({ kind: 'stale', version: 2 })
 })
 
 it('lets who waits wait on while the only instance is merely suspected', async () => {
@@ -151,7 +162,7 @@ it('lets who waits wait on while the only instance is merely suspected', async (
   expect(books.dispatcher.queue.size).toBe(1)
   state = 'down'
   books.dispatcher.serveQueue()
-  expect((await waiting.place.outcome).kind).toBe('none-ready')
+  expect((await waiting.decision).kind).toBe('none-ready')
 })
 
 it('gives a slot back that was granted to a place nobody will ask about any more', async () => {
@@ -161,7 +172,48 @@ it('gives a slot back that was granted to a place nobody will ask about any more
   const waiting = books.acquire(demand({ mayQueue: true }))
   if (waiting.kind !== 'queued') throw new Error(waiting.kind)
   books.release(lease, { ending: 'done' })
-  waiting.place.giveBack()
+  waiting.giveBack()
   await settled()
   expect(books.size).toBe(0)
+})
+
+it('has nobody wait who could be served, whatever each asks for and has been failed by', async () => {
+  const ids = ['a', 'b', 'c'] as const
+  const seat = fc.record({
+    maxModelLen: fc.constantFrom(null, 1_000),
+    models: fc.constantFrom(['M'], ['M', 'sql-lora']),
+  })
+  const request = fc.record({
+    adapter: fc.constantFrom(null, 'sql-lora'),
+    promptTokens: fc.constantFrom(10, 2_000, 9_000),
+    avoid: fc.constantFrom([], ['a'], ['b'], ['c']),
+  })
+  const seats = fc.record({ a: seat, b: seat, c: seat })
+  const requests = fc.array(request, { minLength: 1, maxLength: 5, size: 'max' })
+  const order = fc.shuffledSubarray([0, 1, 2])
+  await fc.assert(
+    fc.asyncProperty(seats, requests, order, async (said, asked, freed) => {
+      const of = (id: string) => said[id as keyof typeof said]
+      const { books } = booksOf(ids, {
+        vitals: {
+          maxModelLen: ({ config }) => of(config.instance).maxModelLen,
+          models: ({ config }) => of(config.instance).models,
+        },
+      })
+      const leases = ids.map(() => granted(books).lease)
+      const waiters = asked.flatMap(({ avoid, ...what }) => {
+        const wanted = demand({ mayQueue: true, avoid, work: work(what) })
+        const decision = books.acquire(wanted)
+        return decision.kind === 'queued' ? [{ wanted, waiter: waiterOf(decision) }] : []
+      })
+      for (const at of freed) {
+        books.release(leases[at]!, { ending: 'done' })
+        await settled()
+        const waits = waiters.filter(({ waiter }) => !waiter.told)
+        const found = waits.map(({ wanted }) => books.dispatcher.explain(wanted).choice.kind)
+        expect(found).not.toContain('picked')
+      }
+    }),
+    { numRuns: 500 },
+  )
 })

@@ -4,6 +4,7 @@ import type { Ending } from '../../durable-objects/pool/contract.ts'
 import type { LeaseId } from '../../durable-objects/pool/seat.ts'
 import { Books } from './core-books.ts'
 import { demand, instance } from './core-builders.ts'
+import { work } from './core-requests.ts'
 
 const MINUTE = 60_000
 
@@ -118,6 +119,34 @@ describe('Ledger', () => {
     ledger.release(back, { ending: 'done' })
     expect(inFlight(ledger)).toEqual([0])
     expect(ledger.ended).toMatchObject({ done: 1, lost: 0 })
+  })
+
+  it('has nothing ahead of one who came back by mistake once he is gone', () => {
+    const { ledger } = ledgerOf('a')
+    const { seat } = granted(ledger, { request: 'req_7', work: work({ promptTokens: 1_000 }) })
+    expect(seat.backlog.promptTokensAhead).toBe(1_000)
+    ledger.release(ledger.reattach(owner('req_7'))!, { ending: 'done' })
+    expect([seat.backlog.promptTokensAhead, seat.backlog.outputTokensAhead]).toEqual([0, 0])
+  })
+
+  it('counts a request once that came back by mistake after another of its attempts has ended', () => {
+    const { ledger } = ledgerOf('a', 'b')
+    const first = granted(ledger, { request: 'req_7', avoid: ['a'] })
+    granted(ledger, { request: 'req_7', avoid: ['b'] })
+    ledger.release(first.lease, { ending: 'upstream-failed' })
+    ledger.reattach(owner('req_7'))
+    expect(inFlight(ledger)).toEqual([1, 0])
+  })
+
+  it('gives the trial of one who came back by mistake back with how he ends', () => {
+    const heard: unknown[] = []
+    const ledger = new Books({ take: () => 42, record: (_seat, { pass }) => heard.push(pass) })
+    ledger.configure([instance({ instance: 'a' }), instance({ instance: 'b' })])
+    granted(ledger, { request: 'req_7', avoid: ['b'] })
+    ledger.release(ledger.reattach(owner('req_7'))!, { ending: 'done' })
+    granted(ledger, { request: 'req_8', avoid: ['a'] })
+    ledger.release(ledger.reattach(owner('req_8'))!, { ending: 'done' })
+    expect(heard, 'of another instance it would be none of its own').toEqual([42, undefined])
   })
 
   it('counts what still runs on a process that left and is named again', () => {
@@ -274,6 +303,13 @@ describe('a ledger after a reset', () => {
     granted(ledger)
     expect(inFlight(ledger)).toEqual([4])
     expect(ledger.acquire(demand()).kind).toBe('busy')
+  })
+
+  it('knows a new one for new who came back by mistake: the engine did not have it', () => {
+    const ledger = reborn(2)
+    granted(ledger, { request: 'req_7' })
+    ledger.reattach(owner('req_7'))
+    expect(inFlight(ledger)).toEqual([3])
   })
 
   it('frees a slot when an owner who came back is done: the engine has one less', () => {

@@ -167,8 +167,12 @@ describe('a tenant who leaves the queue', () => {
   })
 
   it('before he was told that he waits gives it up as well', async () => {
+    const tenant = new AbortController()
     const waits = ticket()
-    const { answer } = ask({ pool: () => waits.queued, signal: AbortSignal.abort() })
+    const { answer } = ask({
+      pool: () => (tenant.abort(), waits.queued),
+      signal: tenant.signal,
+    })
     await refusalOf(answer)
     expect(waits.leave).toHaveBeenCalledTimes(1)
     expect(waits.dispose).toHaveBeenCalledTimes(1)
@@ -188,20 +192,60 @@ describe('a tenant who leaves the queue', () => {
     expect(waits.leave).not.toHaveBeenCalled()
   })
 
-  it('while the slot is on its way gives it back', async () => {
+  it('as the slot comes gives it back unused, and pays nothing', async () => {
     const tenant = new AbortController()
     const waits = ticket()
     const slot = slotOf('a')
-    const { answer, over } = ask({
-      instances: { a: ({ signal }) => (signal?.throwIfAborted(), eventStream(WHOLE)) },
+    const { answer, urls, bills, over } = ask({
+      instances: { a: answers },
       pool: () => waits.queued,
       signal: tenant.signal,
     })
+    await settled()
     waits.answer(slot.granted)
     tenant.abort()
     await refusalOf(answer)
     await over()
-    expect(slot.released).toMatchObject([{ ending: 'client-left' }])
+    expect(slot.released).toMatchObject([{ ending: 'refused' }])
+    expect(urls).toEqual([])
+    expect(bills).toMatchObject([{ ending: 'refused' }])
+  })
+
+  it('has dropped what was on its way to him all the same', async () => {
+    const tenant = new AbortController()
+    const { promise: turn, resolve } = Promise.withResolvers<Acquired>()
+    const { answer, over } = ask({
+      pool: () => ({
+        kind: 'queued',
+        ahead: 1,
+        ticket: { wait: () => turn, leave: () => undefined },
+      }),
+      signal: tenant.signal,
+    })
+    await settled()
+    tenant.abort()
+    await refusalOf(answer)
+    const dispose = vi.fn<() => void>()
+    resolve({ ...slotOf('a').granted, [Symbol.dispose]: dispose } as Acquired)
+    await over()
+    expect(dispose, 'it would have held the slot').toHaveBeenCalledTimes(1)
+  })
+
+  it('is put in no other queue: no other model is asked, and he pays nothing', async () => {
+    const tenant = new AbortController()
+    const waits = ticket()
+    const { answer, demands, urls, bills, over } = ask({
+      fallback: { internlm: { b: answers } },
+      pool: () => waits.queued,
+      signal: tenant.signal,
+    })
+    await settled()
+    tenant.abort()
+    await refusalOf(answer)
+    await over()
+    expect(demands).toHaveLength(1)
+    expect(urls).toEqual([])
+    expect(bills).toMatchObject([{ ending: 'refused' }])
   })
 
   it('is not held up by an object that does not take his word', async () => {
@@ -217,8 +261,94 @@ describe('a tenant who leaves the queue', () => {
     })
     await settled()
     tenant.abort()
-    waits.answer({ kind: 'busy', retryAfterS: 1 })
+    expect((await refusalOf(answer)).message).toBe('The client left.')
+  })
+})
+
+describe('a queue that says nothing', () => {
+  it('keeps a request until its own time is up, and no longer', async () => {
+    const waits = ticket()
+    const { answer, timers } = ask({ pool: () => waits.queued, timeouts: { totalMs: 5_000 } })
+    await settled()
+    expect(timers[0]!.calledOff).toBe(false)
+    expect(timers[0]!.ms).toBeGreaterThan(4_000)
+    expect(timers[0]!.ms).toBeLessThanOrEqual(5_000)
+    timers[0]!.act()
     expect((await refusalOf(answer)).code).toBe('pool_busy')
+    expect(waits.leave).toHaveBeenCalledTimes(1)
+    expect(waits.dispose).toHaveBeenCalledTimes(1)
+  })
+
+  it('is timed no more by one whose turn has come', async () => {
+    const waits = ticket()
+    const { answer, timers } = ask({ instances: { a: answers }, pool: () => waits.queued })
+    await settled()
+    waits.answer(slotOf('a').granted)
+    await (await answer).text()
+    expect(timers.slice(0, 2)).toMatchObject([{ calledOff: true }, { calledOff: true }])
+  })
+})
+
+describe('a tenant who may not ask any more, while his request waits', () => {
+  const suspended = new Refusal('tenant_suspended', 'Unpaid.')
+  /** One that has waited for so long that it is worth a call to hear of it. */
+  const waiting = async (world: World) => {
+    const seen = ask(world)
+    await settled()
+    seen.timers[1]!.act()
+    await settled()
+    return seen
+  }
+
+  it('is told so at once: his place is free, no other model is asked, and he pays nothing', async () => {
+    const waits = ticket()
+    const { answer, withdraw, timers, demands, urls, bills, over } = await waiting({
+      fallback: { internlm: { b: answers } },
+      pool: () => waits.queued,
+    })
+    expect(timers[1]!.ms).toBeLessThan(timers[0]!.ms)
+    withdraw(suspended)
+    expect(await refusalOf(answer)).toBe(suspended)
+    await over()
+    expect(waits.leave).toHaveBeenCalledTimes(1)
+    expect(waits.dispose).toHaveBeenCalledTimes(1)
+    expect(demands).toHaveLength(1)
+    expect(urls).toEqual([])
+    expect(bills).toMatchObject([{ ending: 'refused' }])
+  })
+
+  it('gives back the slot that comes as it is heard', async () => {
+    const waits = ticket()
+    const slot = slotOf('a')
+    const { answer, withdraw, urls, over } = await waiting({ pool: () => waits.queued })
+    waits.answer(slot.granted)
+    withdraw(suspended)
+    expect(await refusalOf(answer)).toBe(suspended)
+    await over()
+    expect(slot.released).toMatchObject([{ ending: 'refused' }])
+    expect(urls).toEqual([])
+  })
+
+  it('has no place to give up once his turn has come', async () => {
+    const waits = ticket()
+    const { answer, withdraw } = await waiting({
+      instances: { a: answers },
+      pool: () => waits.queued,
+    })
+    waits.answer(slotOf('a').granted)
+    await (await answer).text()
+    withdraw(suspended)
+    expect(waits.leave).not.toHaveBeenCalled()
+  })
+
+  it('is not listened for before he has been admitted, nor where he was not', async () => {
+    const { promise: admission, resolve } = Promise.withResolvers<void>()
+    const waits = ticket()
+    const { revocations } = await waiting({ pool: () => waits.queued, admission })
+    expect(revocations).toHaveLength(0)
+    resolve()
+    await settled()
+    expect(revocations).toHaveLength(1)
   })
 })
 

@@ -24,9 +24,14 @@ function counters(...compared: readonly string[]): ArmCounters {
 }
 
 /** One request, from its grant to its end. */
-function request(made: ArmCounters, arm: ArmName, named: Partial<Settlement> = {}): void {
+function request(
+  made: ArmCounters,
+  arm: ArmName,
+  named: Partial<Settlement> = {},
+  answers: number | null = 1,
+): void {
   const counter = made.counterOf(arm)
-  if (counter) made.settle(counter, settlement(named))
+  if (counter) made.settle(counter, settlement(named), answers)
 }
 
 /** Where the one value of a histogram is, as its bucket's bounds. */
@@ -111,6 +116,16 @@ describe('the times of an arm', () => {
     expect(ttft[1]).toBeGreaterThan(250)
     expect(interToken[0], '1,000 ms for 20 gaps').toBeLessThanOrEqual(50)
     expect(interToken[1]).toBeGreaterThan(50)
+  })
+
+  it('between two tokens are those of one answer, where several came side by side', () => {
+    const made = counters('qwen')
+    request(made, CANARY, { ttftMs: 50, durationMs: 50 + 99 * 20, completionTokens: 800 }, 8)
+    const [from, to] = boundsIn(made.take()[0]!.interToken)
+    expect(from).toBeLessThanOrEqual(20)
+    expect(to).toBeGreaterThan(20)
+    request(made, CANARY, { ttftMs: 50, durationMs: 2_030, completionTokens: 800 }, null)
+    expect(made.take()[0]!.interToken, 'nobody knows how many they were').toEqual({})
   })
 
   it('of less than a millisecond are in the first bucket', () => {

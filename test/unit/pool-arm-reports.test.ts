@@ -29,7 +29,7 @@ function world() {
     now: () => clock.now,
   })
   const ends = (times = 1): void => {
-    for (let i = 0; i < times; i++) counters.settle(counters.counterOf(ARM)!, ENDED)
+    for (let i = 0; i < times; i++) counters.settle(counters.counterOf(ARM)!, ENDED, 1)
   }
   const second = async (): Promise<void> => {
     clock.now += 1_000

@@ -3,7 +3,7 @@ import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { ServiceClass } from '../../durable-objects/pool/contract.ts'
 import type { Place } from '../../durable-objects/pool/fair-share.ts'
-import { type Answer, Queue } from '../../durable-objects/pool/queue.ts'
+import { Queue } from '../../durable-objects/pool/queue.ts'
 
 const CLASSES = ['interactive', 'standard', 'batch'] as const
 
@@ -150,11 +150,11 @@ class Run {
   offer(slots: number, kinds: readonly number[]): void {
     const due = this.model.order().filter(({ kind }) => kinds.includes(kind))
     const served: Request[] = []
-    this.queue.offer((request): Answer => {
+    this.queue.offer((request) => {
       if (served.length === slots) return 'stop'
-      if (!kinds.includes(request.kind)) return false
+      if (!kinds.includes(request.kind)) return 'passed'
       served.push(request)
-      return true
+      return 'taken'
     })
     deepEqual(served, due.slice(0, slots))
     for (const request of served) {

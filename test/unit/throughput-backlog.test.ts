@@ -2,7 +2,7 @@ import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { Backlog } from '../../durable-objects/pool/backlog.ts'
 import type { Settlement } from '../../durable-objects/pool/contract.ts'
-import { TokenRatio } from '../../durable-objects/pool/moving-rate.ts'
+import { TokenRatio } from '../../durable-objects/scheduling/moving-rate.ts'
 
 /** An instance's backlog with a clock to turn. Prompts of 1,000 tokens and answers of 100 but for what is named. */
 function instance(ratio?: TokenRatio) {

@@ -1,5 +1,6 @@
 import { abortAllDurableObjects, runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test'
-import { beforeEach, describe, expect, it, vi } from 'vitest'
+import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest'
+import { AffinityIndex } from '../../durable-objects/scheduling/affinity.ts'
 import {
   demand,
   fleet,
@@ -145,6 +146,55 @@ describe('a pool object that was reset', () => {
     expect(await inFlight('presumed')).toEqual({ a: 2 })
   })
 
+  it('frees what its engines had once owners had their time, even where a look has broken', async () => {
+    const health = { everyMs: 5_000, timeoutMs: 500, downAfter: 1, upAfter: 1 }
+    await pool('broken').configure(poolConfig({ health }))
+    await pool('broken').status()
+    await abortAllDurableObjects()
+    upstream.running = 1
+    let looks = 0
+    upstream.answer = () =>
+      ++looks > 1 ? Promise.reject(new TypeError('connection refused')) : undefined
+    const { setTimeout: real } = globalThis
+    const timers = vi
+      .spyOn(globalThis, 'setTimeout')
+      .mockImplementation(((act: () => void, ms: number, ...more: []) =>
+        real(act, ms > 1_000 ? 1 : ms, ...more)) as typeof setTimeout)
+    onTestFinished(() => {
+      timers.mockRestore()
+    })
+    await runInDurableObject(poolStub('broken'), async (object, { storage }) => {
+      vi.spyOn(storage.kv, 'put').mockImplementationOnce(() => {
+        throw new Error('the disk is full')
+      })
+      await expect(object.acquire(demand())).rejects.toThrow('the disk is full')
+    })
+    await vi.waitFor(async () => expect(await inFlight('broken')).toEqual({ a: 0 }))
+  })
+
+  it('begins with the configuration that it went on by, not with one that it could not take', async () => {
+    await pool('taken').configure(poolConfig())
+    const broken = { ...poolConfig({ version: 2 }), instances: null as never }
+    await runInDurableObject(poolStub('taken'), (object) =>
+      expect(object.configure(broken)).rejects.toThrow(TypeError),
+    )
+    await abortAllDurableObjects()
+    expect((await granted('taken')).target.instance).toBe('a')
+    expect((await pool('taken').status()).fleet).toBe(1)
+  })
+
+  it('forgets what a kept index says of who has left the fleet since', async () => {
+    const index = new AffinityIndex({ capacity: 100 })
+    index.note(new Uint8Array(64).fill(7), 'a')
+    index.note(new Uint8Array(64).fill(8), 'b')
+    await pool('index').configure(poolConfig())
+    await runInDurableObject(poolStub('index'), (_pool, { storage }) => {
+      storage.kv.put('prefix-index', index.dump())
+    })
+    await abortAllDurableObjects()
+    expect((await pool('index').status()).prefix?.blocks).toBe(1)
+  })
+
   it('remembers its version and who was ready: no prompt is sent again', async () => {
     await pool('memory').configure(poolConfig({ version: 5 }))
     await granted('memory', { fleet: 5 })
@@ -260,6 +310,25 @@ describe('readings that are too old', () => {
       expect(looksAt('a.test')).toBe(1)
       await pool('late').acquire(demand({ request: 'req_2' }))
       expect(looksAt('a.test'), 'once, not for every request').toBe(1)
+    })
+  })
+
+  it('look no fresher for an alarm that came late: who asks waits for what it finds', async () => {
+    const health = { everyMs: 5_000, timeoutMs: 30_000, downAfter: 1, upAfter: 1 }
+    await pool('later').configure(poolConfig({ health, instances: [instance('tardy')] }))
+    await granted('later').then((grant) => grant[Symbol.dispose]())
+    upstream.calls = []
+    const { promise: refused, reject: refuse } = Promise.withResolvers<never>()
+    upstream.answer = ({ host }) => (host === 'tardy.test' ? refused : undefined)
+    await later(5 * 60_000, async () => {
+      const alarm = runDurableObjectAlarm(poolStub('later'))
+      await vi.waitFor(() => expect(looksAt('tardy.test')).toBe(1))
+      const asked = pool('later').acquire(demand())
+      const first = await Promise.race([asked, poolStub('later').about()])
+      expect(first, 'not answered yet').toEqual({ maxModelLen: null })
+      refuse(new TypeError('connection refused'))
+      expect((await asked).kind).toBe('none-ready')
+      await alarm
     })
   })
 
