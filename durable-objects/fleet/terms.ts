@@ -36,8 +36,15 @@ const termsOf = (version: number, said: Said): Terms => ({
   ...said,
 })
 
-/** Two versions that say the same to tenants have one hash, in whatever order their files say it. */
-export function compileTerms(fleet: FleetFile, version: number): Terms {
+/** Plans by name, as they said last in all versions before. */
+export type LastSaid = Readonly<Record<string, Plan>>
+
+/**
+ * Two versions that say the same to tenants have one hash, in whatever order their files say it.
+ * @param lastSaid those that the file does not have go on for their tenants
+ */
+export function compileTerms(fleet: FleetFile, version: number, lastSaid: LastSaid = {}): Terms {
+  const retired = Object.entries(lastSaid).filter(([name]) => !Object.hasOwn(fleet.plans, name))
   const models = Object.entries(fleet.models)
   const owners = new Map(
     models.flatMap(([name, { aliases }]) => aliases.map((alias) => [alias, name] as const)),
@@ -51,6 +58,7 @@ export function compileTerms(fleet: FleetFile, version: number): Terms {
     plans: Object.fromEntries(
       Object.entries(fleet.plans).map(([name, spec]) => [name, plan(name, spec, ownName)]),
     ),
+    ...(retired.length > 0 && { retired: Object.fromEntries(retired) }),
     prices: Object.fromEntries(
       models.flatMap(([name, spec]) => (spec.price ? [[name, price(spec.price)]] : [])),
     ),

@@ -114,6 +114,11 @@ export class Account {
     return this.#callers.keys()
   }
 
+  /** Who has taken a key's place by now. */
+  heirsOf(id: string): readonly StoredKey[] {
+    return this.#callers.heirsOf(id)
+  }
+
   /**
    * From now on it opens nothing.
    * @param endRunning as in {@link setProfile}

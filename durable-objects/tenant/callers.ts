@@ -102,6 +102,11 @@ export class Callers {
     return this.get(id)?.scopes ?? [this.#tenantScope()]
   }
 
+  /** @see KeyBook.heirsOf */
+  heirsOf(id: string): readonly StoredKey[] {
+    return this.#book.heirsOf(id)
+  }
+
   /** @see KeyBook.lineageOf */
   lineageOf(id: string): string {
     return this.#book.lineageOf(id)

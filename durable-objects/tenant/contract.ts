@@ -3,7 +3,7 @@
  * old object for minutes after a deploy, and the reverse: fields and kinds are only ever added, and a
  * reader ignores what it does not know.
  */
-import type { Terms } from '../fleet/snapshot.ts'
+import type { Plan, Terms } from '../fleet/snapshot.ts'
 import type { Ending, ServiceClass, WatchRpc } from '../pool/contract.ts'
 import type { Merged, ProfileChange } from './profile-change.ts'
 import type { Use } from './use.ts'
@@ -100,9 +100,16 @@ export interface NewKey {
 
 export type CreatedKey =
   /** The only time the key is seen: its hash is what is kept. */
-  | { readonly kind: 'created'; readonly key: string; readonly entry: KeyEntry }
+  | {
+      readonly kind: 'created'
+      readonly key: string
+      readonly entry: KeyEntry
+      /** The key whose place it has taken, as it is from now on. Absent from the release before. */
+      readonly old?: KeyEntry
+    }
   | { readonly kind: 'no-tenant' }
-  | { readonly kind: 'no-key' }
+  /** `replacedBy`: another key has taken its place already, and is valid. */
+  | { readonly kind: 'no-key'; readonly replacedBy?: string }
 
 /** The conversation that a request is part of, where its model has several arms. */
 export interface ConversationClaim {
@@ -324,6 +331,8 @@ export interface TenantRecord {
   readonly id: string
   readonly created: number
   readonly profile: Profile
+  /** What its plan last said, should no fleet know it any more. Absent from the release before. */
+  readonly plan?: Plan | null
   readonly keys: readonly (KeyEntry & { readonly hash: string })[]
   /** Its ledger, or the first lines of it. Not in what `record` gives: `usagePage` does. */
   readonly usage?: readonly StoredUsage[]
@@ -351,17 +360,22 @@ export type ChangedTenant =
   | Extract<Merged, { readonly kind: 'wrong' }>
 
 export interface TenantRpc {
-  /** Creates the tenant; null when it exists already. */
+  /** Creates the tenant; null when it exists already. `terms` as for `change`. */
   create(
     id: string,
     profile?: Profile,
+    options?: { readonly terms?: Terms | undefined },
   ): Promise<{ readonly id: string; readonly created: number } | null>
   show(): Promise<TenantEntry | null>
   /**
    * Merges what an operator says into the profile as it is just then: of two at once, neither's word is lost.
-   * An object of the release before does not have it.
+   * An object of the release before does not have it. `terms`: those of now, since the next request may come by
+   * way of an isolate that has not heard of the plan yet.
    */
-  change(change: ProfileChange): Promise<ChangedTenant>
+  change(
+    change: ProfileChange,
+    options?: { readonly terms?: Terms | undefined },
+  ): Promise<ChangedTenant>
   /**
    * Puts what is named in the place of what was. For a Worker of the release before, and to go back to.
    * `endRunning`: requests of a tenant that is suspended now end at once.
@@ -379,7 +393,7 @@ export interface TenantRpc {
   settle(running: Running, bill: Bill): Promise<void>
 
   createKey(key: NewKey | string | null): Promise<CreatedKey>
-  /** A new key with the settings of an old one, which goes on for a while. */
+  /** A new key with the settings of an old one, which goes on for a while. Once for each key. */
   rotateKey(id: string, options: { readonly graceMs: number }): Promise<CreatedKey>
   keys(): Promise<readonly KeyEntry[] | null>
   /** Works at once; null when there is no such key. Revoking twice keeps the first time. */

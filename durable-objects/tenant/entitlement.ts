@@ -9,7 +9,7 @@ export interface Entitlement {
   /** Names or globs. */
   readonly models: readonly string[]
   readonly dryRun: boolean
-  /** Its plan is in no terms any more. */
+  /** Its plan is not in the fleet, or not any more. */
   readonly planMissing: boolean
 }
 
@@ -24,12 +24,13 @@ const UNLIMITED = limitsOf(null)
 const NOTHING = limitsOf(0)
 
 /**
- * What a tenant's plan says. One that is in no terms any more goes on saying what it last said.
- * @param last what it last said, as far as anybody remembers; another plan's word is none
+ * What a tenant's plan says. One that has left the fleet goes on saying what it last said.
+ * @param last what this tenant was last told of it, for terms that do not remember; another plan's word is none
  */
 export function planOf({ plan }: Profile, terms: Terms | null, last: Plan | null): Plan | null {
   if (plan === null) return null
-  return (isIn(terms, plan) && terms.plans[plan]) || (last?.name === plan ? last : null)
+  const said = named(terms?.plans, plan) ?? named(terms?.retired, plan)
+  return said ?? (last?.name === plan ? last : null)
 }
 
 /**
@@ -42,7 +43,7 @@ export function entitlementOf(
   said: Plan | null,
   terms: Terms | null,
 ): Entitlement {
-  const planMissing = plan !== null && !isIn(terms, plan)
+  const planMissing = plan !== null && named(terms?.plans, plan) === undefined
   const serviceClass = overrides.class ?? said?.class ?? 'standard'
   if (plan !== null && said === null) {
     return { limits: NOTHING, class: serviceClass, models: [], dryRun: false, planMissing }
@@ -63,8 +64,8 @@ export function entitlementOf(
   }
 }
 
-const isIn = (terms: Terms | null, plan: string): terms is Terms =>
-  terms !== null && Object.hasOwn(terms.plans, plan)
+const named = (plans: Terms['plans'] | undefined, name: string): Plan | undefined =>
+  plans && Object.hasOwn(plans, name) ? plans[name] : undefined
 
 /** Null is a word of its own: no limit. */
 const either = (own: number | null | undefined, plan: number | null): number | null =>

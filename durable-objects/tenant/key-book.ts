@@ -19,6 +19,10 @@ export interface BookedKey {
 
 const EVERYWHERE: AddressTest = () => true
 
+/** Whether a key is neither revoked nor expired. @param now Unix milliseconds */
+export const holds = ({ revoked, expires }: StoredKey, now: number): boolean =>
+  revoked === null && (expires === null || now < expires)
+
 /** The keys of one tenant: which of them holds. */
 export class KeyBook {
   readonly #keys = new Map<string, BookedKey>()
@@ -43,8 +47,7 @@ export class KeyBook {
   valid(id: string, hash: string, now: number): BookedKey | undefined {
     const key = this.#keys.get(id)
     if (!key || !sameText(key.stored.hash, hash)) return undefined
-    const { revoked, expires } = key.stored
-    return revoked === null && (expires === null || now < expires) ? key : undefined
+    return holds(key.stored, now) ? key : undefined
   }
 
   /**
@@ -61,6 +64,17 @@ export class KeyBook {
       lineage.add(before)
       first = before
     }
+  }
+
+  /**
+   * The last of those that took each other's place, a key's own line of them: itself, where nobody has replaced
+   * it; several, where one was revoked and the key before it replaced once more.
+   */
+  heirsOf(id: string): readonly StoredKey[] {
+    const all = this.all()
+    const replaced = new Set(all.map(({ replaces }) => replaces))
+    const first = this.lineageOf(id)
+    return all.filter((key) => !replaced.has(key.id) && this.lineageOf(key.id) === first)
   }
 
   all(): readonly StoredKey[] {

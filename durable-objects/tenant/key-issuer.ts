@@ -1,7 +1,7 @@
 import type { Account } from './account.ts'
 import type { CreatedKey, KeyEntry, NewKey } from './contract.ts'
-import type { StoredKey } from './key-book.ts'
-import { entryOf, makeKey, type NewKeyDeps } from './new-key.ts'
+import { holds, type StoredKey } from './key-book.ts'
+import { entryOf, makeKey, type MadeKey, type NewKeyDeps } from './new-key.ts'
 
 export interface KeyIssuerDeps extends NewKeyDeps {
   /** Null: the tenant is no more. Asked anew after each wait. */
@@ -18,28 +18,37 @@ export class KeyIssuer {
     this.#deps = deps
   }
 
-  async issue(wanted: NewKey & { readonly replaces?: string | null }): Promise<CreatedKey> {
-    const id = this.#deps.account()?.id
-    if (id === undefined) return { kind: 'no-tenant' }
-    const { key, stored } = await makeKey(id, wanted, this.#deps)
-    if (!this.#keep(stored)) return { kind: 'no-tenant' }
-    return { kind: 'created', key, entry: entryOf(stored) }
+  async issue(wanted: NewKey): Promise<CreatedKey> {
+    const made = await this.#make()
+    const account = this.#deps.account()
+    if (!made || !account) return { kind: 'no-tenant' }
+    const stored = made.with(wanted)
+    this.#keep(account, stored)
+    return { kind: 'created', key: made.key, entry: entryOf(stored) }
   }
 
-  /** A new key with the settings of an old one, which goes on for a while. */
+  /**
+   * A new key with the settings of an old one, which goes on for a while. As long as the new one is valid, the old
+   * one has no other.
+   */
   async rotate(id: string, graceMs: number): Promise<CreatedKey> {
+    const made = await this.#make()
+    // Nothing is awaited from here on: of two rotations at once, the second finds what the first has made.
     const account = this.#deps.account()
-    if (!account) return { kind: 'no-tenant' }
-    const old = account.key(id)
+    if (!made || !account) return { kind: 'no-tenant' }
     const now = this.#deps.now()
-    if (!old || old.revoked !== null || (old.expires ?? Infinity) <= now) return { kind: 'no-key' }
-    const issued = await this.issue({ ...old, replaces: id })
-    // It may have been revoked meanwhile.
-    const late = this.#deps.account()?.key(id)
-    if (issued.kind === 'created' && late) {
-      this.#keep({ ...late, expires: Math.min(late.expires ?? Infinity, now + graceMs) })
-    }
-    return issued
+    const old = account.key(id)
+    if (!old || !holds(old, now)) return { kind: 'no-key' }
+    const heirs = account.heirsOf(id)
+    const heir = heirs.find((key) => key.id !== id && holds(key, now))
+    if (heir) return { kind: 'no-key', replacedBy: heir.id }
+    // Of one that was replaced before, `expires` is the end of its grace; its heir still says when it was to end.
+    const [{ expires } = old] = heirs
+    const stored = made.with({ ...old, expires, replaces: id })
+    const ending = { ...old, expires: Math.min(old.expires ?? Infinity, now + graceMs) }
+    this.#keep(account, stored)
+    this.#keep(account, ending)
+    return { kind: 'created', key: made.key, entry: entryOf(stored), old: entryOf(ending) }
   }
 
   /**
@@ -56,12 +65,14 @@ export class KeyIssuer {
     return entryOf(key)
   }
 
-  /** False: the tenant was removed meanwhile. */
-  #keep(key: StoredKey): boolean {
-    const account = this.#deps.account()
-    if (!account) return false
+  /** Null: there is no tenant. */
+  async #make(): Promise<MadeKey | null> {
+    const id = this.#deps.account()?.id
+    return id === undefined ? null : makeKey(id, this.#deps)
+  }
+
+  #keep(account: Account, key: StoredKey): void {
     account.putKey(key)
     this.#deps.putKey(key)
-    return true
   }
 }

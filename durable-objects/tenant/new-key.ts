@@ -10,17 +10,22 @@ export interface NewKeyDeps {
   readonly now: () => number
 }
 
-/** Makes a key for a tenant: what its owner is shown once, and what is kept of it. */
+/** A key that its owner is shown once, and what is kept of it with given settings. */
+export interface MadeKey {
+  readonly key: string
+  readonly with: (settings: NewKey & { readonly replaces?: string | null }) => StoredKey
+}
+
+/** Makes a key for a tenant. */
 export async function makeKey(
   tenant: string,
-  { name, expires, limits, replaces = null }: NewKey & { readonly replaces?: string | null },
   { secret, random, now }: NewKeyDeps,
-): Promise<{ readonly key: string; readonly stored: StoredKey }> {
+): Promise<MadeKey> {
   const { key, keyId } = await mintKey(tenant, await importSigningKey(secret), random)
   const hash = await hashKey(key)
   return {
     key,
-    stored: {
+    with: ({ name, expires, limits, replaces = null }) => ({
       id: keyId,
       hash,
       name,
@@ -30,7 +35,7 @@ export async function makeKey(
       limits,
       replaces,
       endRunning: false,
-    },
+    }),
   }
 }
 

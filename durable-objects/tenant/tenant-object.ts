@@ -1,4 +1,5 @@
 import { DurableObject } from 'cloudflare:workers'
+import type { Terms } from '../fleet/snapshot.ts'
 import { secretsOf } from '../fleet/target.ts'
 import { Bookkeeper } from './bookkeeper.ts'
 import { Chores } from './chores.ts'
@@ -84,10 +85,13 @@ export class Tenant extends DurableObject<TenantEnv> implements TenantRpc {
   async create(
     id: string,
     profile: Profile = NO_PLAN,
+    { terms }: { readonly terms?: Terms | undefined } = {},
   ): Promise<{ readonly id: string; readonly created: number } | null> {
+    if (this.#books) return null
     const created = Date.now()
-    const record = { id, created, profile, keys: [] }
-    return (await this.restore(record)) ? { id, created } : null
+    this.#store.begin({ id, created, profile, keys: [] }, terms)
+    await this.#restored({ whole: true })
+    return { id, created }
   }
 
   async restore(
@@ -115,10 +119,15 @@ export class Tenant extends DurableObject<TenantEnv> implements TenantRpc {
   }
 
   // Nothing is awaited between the reading and the writing.
-  async change(change: ProfileChange): Promise<ChangedTenant> {
+  async change(
+    change: ProfileChange,
+    { terms }: { readonly terms?: Terms | undefined } = {},
+  ): Promise<ChangedTenant> {
     if (!this.#books) return { kind: 'no-tenant' }
-    const merged = mergedProfile(change, this.#books.account.profile, Date.now())
+    const { account } = this.#books
+    const merged = mergedProfile(change, account.profile, Date.now())
     if (merged.kind === 'wrong') return merged
+    if (terms) account.setTerms(terms) // which `update` writes down
     const entry = await this.update(merged.profile, { endRunning: change.now })
     return entry ? { kind: 'changed', entry } : { kind: 'no-tenant' }
   }
@@ -204,9 +213,9 @@ export class Tenant extends DurableObject<TenantEnv> implements TenantRpc {
     if (!this.#books) return null
     this.#books.keep()
     const { account } = this.#books
-    const { id, profile } = account
+    const { id, profile, plan } = account
     const { created } = account.entry()
-    return { id, created, profile, keys: account.keys(), notices: this.#store.outbox.all() }
+    return { id, created, profile, plan, keys: account.keys(), notices: this.#store.outbox.all() }
   }
 
   async usagePage(query: {

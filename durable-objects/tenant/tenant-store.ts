@@ -94,14 +94,19 @@ export class TenantStore {
     }
   }
 
-  /** Puts a tenant back that is not there before it is complete. What was begun before is dropped. */
-  begin({ id, created, profile, keys, usage = [], notices = [] }: TenantRecord): void {
+  /**
+   * Puts a tenant back that is not there before it is complete. What was begun before is dropped.
+   * @param terms those that are known to hold
+   */
+  begin(record: TenantRecord, terms: Terms | null = null): void {
+    const { id, created, profile, plan = null, keys, usage = [], notices = [] } = record
     this.atOnce(() => {
       this.#prepare()
       this.clear()
       this.#prepare()
       this.#storage.kv.put('created', created)
       this.putProfile(profile)
+      this.putTerms({ terms, plan })
       for (const key of keys) this.putKey({ ...NEW_IN_KEYS, ...key })
       this.outbox.restore(notices)
       this.#continue(id, usage)

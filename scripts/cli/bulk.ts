@@ -1,8 +1,11 @@
 /** Many tenants at once, out of a CSV file: all of it is checked before anything is created. */
 import process from 'node:process'
 import { checkFleet } from '../../durable-objects/fleet/check.ts'
+import { aliasFor, isGlob, matchesModel } from '../../durable-objects/fleet/model-glob.ts'
 import { nearest } from '../../durable-objects/fleet/nearest.ts'
+import { sentence } from '../../durable-objects/fleet/sentences.ts'
 import { TENANT_ID } from '../../durable-objects/tenant/tenant-id.ts'
+import { NewTenantInput } from '../../worker/admin/tenant-input.ts'
 import { callAdmin } from './admin-api.ts'
 import { eachAtOnce } from './at-once.ts'
 import { readCsv } from './csv.ts'
@@ -10,7 +13,7 @@ import { EXIT, Failure } from './failure.ts'
 import { readText } from './files.ts'
 import type { Networked } from './fleet.ts'
 import { complain, paint, print, printJson } from './output.ts'
-import { tenantFields, type TenantWords } from './tenant-words.ts'
+import { named, tenantFields, type TenantWords } from './tenant-words.ts'
 
 /** Requests at a time. */
 const AT_ONCE = 8
@@ -43,15 +46,29 @@ export interface Mistake {
   readonly message: string
 }
 
+/** What the fleet has. */
+export interface FleetNames {
+  readonly plans: readonly string[]
+  /** Null before the first fleet: then any name is taken. */
+  readonly models: readonly string[] | null
+  /** Of all models. */
+  readonly aliases: readonly string[]
+}
+
 /**
  * Reads a file of tenants.
- * @param plans those of the fleet; null: they are not known
+ * @param fleet null: what it has is not known
  */
 export function tenantsIn(
   text: string,
-  plans: readonly string[] | null,
+  fleet: FleetNames | null,
 ): { readonly wanted: readonly Wanted[]; readonly mistakes: readonly Mistake[] } {
-  const [head, ...lines] = readCsv(text)
+  const { lines: all, unclosed } = readCsv(text)
+  if (unclosed !== null) {
+    const message = 'a quote begins in this line that nothing ends'
+    return { wanted: [], mistakes: [{ line: unclosed, message }] }
+  }
+  const [head, ...lines] = all
   const columns = (head?.cells ?? []).map((cell) => cell.trim().toLowerCase())
   const mistakes: Mistake[] = columnMistakes(columns).map((message) => ({
     line: head?.number ?? 1,
@@ -71,22 +88,40 @@ export function tenantsIn(
     else if (before !== undefined) say(`${id} is in line ${before} already`)
     else lineOf.set(id, line)
     const { plan } = words
-    if (plan !== undefined && plan !== 'none' && plans && !plans.includes(plan)) {
-      say(`the fleet has no plan "${plan}"; it has ${plans.join(', ') || 'none'}`)
+    if (plan !== undefined && plan !== 'none' && fleet && !fleet.plans.includes(plan)) {
+      say(`the fleet has no plan "${plan}"; it has ${fleet.plans.join(', ') || 'none'}`)
     }
     try {
       const stop = stopIn(words['budgetStop'])
       const { budgetStop: _, ...rest } = words
-      wanted.push({
-        line,
-        id,
-        body: { id, ...tenantFields({ ...rest, ...(stop !== undefined && { budgetStop: stop }) }) },
-      })
+      const fields = tenantFields({ ...rest, ...(stop !== undefined && { budgetStop: stop }) })
+      const body = { id, ...fields }
+      for (const message of refusalsOf(body, fleet)) say(message)
+      wanted.push({ line, id, body })
     } catch (cause) {
       say((cause as Error).message)
     }
   }
   return { wanted, mistakes }
+}
+
+/** What the router would say of a tenant, but for its id and its plan, by the names of the columns. */
+function refusalsOf(body: object, fleet: FleetNames | null): string[] {
+  const parsed = NewTenantInput.safeParse(body, { error: sentence })
+  if (!parsed.success) {
+    return parsed.error.issues.flatMap(({ path: [first, second], message }) => {
+      const column = named(String(first === 'overrides' ? second : first))
+      return column === 'id' ? [] : [`${column}: ${message}`]
+    })
+  }
+  if (!fleet?.models) return []
+  const { models, aliases } = fleet
+  const isThere = (model: string): boolean =>
+    isGlob(model)
+      ? models.some((name) => matchesModel(model, name))
+      : models.includes(model) || aliasFor(model, aliases) !== null
+  const strays = (parsed.data.overrides.models ?? []).filter((model) => !isThere(model))
+  return strays.map((model) => `the fleet has no model "${model}"; it has ${models.join(', ')}`)
 }
 
 function columnMistakes(columns: readonly string[]): string[] {
@@ -125,7 +160,7 @@ function stopIn(cell: string | undefined): boolean | undefined {
 
 /** Creates a tenant for each line. One that exists stays as it is; one that fails holds nobody up. */
 export async function createFromCsv(file: string, { url, json }: Networked): Promise<void> {
-  const { wanted, mistakes } = tenantsIn(readText(file), await plansOf(url))
+  const { wanted, mistakes } = tenantsIn(readText(file), await namesOf(url))
   if (mistakes.length > 0) {
     const inOrder = mistakes.toSorted((a, b) => a.line - b.line)
     if (!json) for (const { line, message } of inOrder) complain(`${file}:${line} ${message}`)
@@ -161,14 +196,19 @@ export async function createFromCsv(file: string, { url, json }: Networked): Pro
   process.exitCode = exit
 }
 
-/** The plans of the fleet, for a check before anything is created; null when that cannot be told. */
-async function plansOf(url: string | undefined): Promise<readonly string[] | null> {
+/** For a check before anything is created; null when it cannot be told. */
+async function namesOf(url: string | undefined): Promise<FleetNames | null> {
   try {
     const { yaml } = await callAdmin<{ yaml: string }>(url, ['fleet'])
     const checked = checkFleet(yaml)
-    return checked.ok ? Object.keys(checked.fleet.plans) : null
+    if (!checked.ok) return null
+    const { plans, models } = checked.fleet
+    const aliases = Object.values(models).flatMap((model) => model.aliases)
+    return { plans: Object.keys(plans), models: Object.keys(models), aliases }
   } catch (cause) {
-    if (cause instanceof Failure && cause.details.code === 'fleet_not_found') return []
+    if (cause instanceof Failure && cause.details.code === 'fleet_not_found') {
+      return { plans: [], models: null, aliases: [] }
+    }
     throw cause
   }
 }

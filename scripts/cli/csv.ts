@@ -5,15 +5,22 @@ export interface CsvLine {
   readonly cells: readonly string[]
 }
 
+export interface Csv {
+  readonly lines: readonly CsvLine[]
+  /** The line in which a quote begins that nothing ends, from 1: all after it was read as one cell. */
+  readonly unclosed: number | null
+}
+
 /**
  * Reads CSV (RFC 4180): commas, quotes, line breaks within quotes. Empty lines are left out, as is the
  * mark that spreadsheets put at the beginning.
  */
-export function readCsv(text: string): readonly CsvLine[] {
+export function readCsv(text: string): Csv {
   const lines: CsvLine[] = []
   let cells: string[] = []
   let cell = ''
   let quoted = false
+  let quotedAt = 1
   let number = 1
   let started = 1
   const end = () => {
@@ -32,6 +39,7 @@ export function readCsv(text: string): readonly CsvLine[] {
       else quoted = false
     } else if (letter === '"' && cell.trim() === '') {
       quoted = true
+      quotedAt = number
       cell = ''
     } else if (letter === ',') {
       cells.push(cell)
@@ -42,5 +50,5 @@ export function readCsv(text: string): readonly CsvLine[] {
     } else cell += letter
   }
   end()
-  return lines
+  return { lines, unclosed: quoted ? quotedAt : null }
 }

@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import type { KeyEntry } from '../../durable-objects/tenant/contract.ts'
 import { callAdmin } from './admin-api.ts'
-import { dateOf, fitted } from './display.ts'
+import { dateOf, fitted, legible, timeOf } from './display.ts'
 import { EXIT, Failure } from './failure.ts'
 import { networked } from './fleet.ts'
 import type { Networked } from './fleet.ts'
@@ -12,6 +12,8 @@ interface NewKey extends KeyEntry {
   /** The key itself; never shown again. */
   readonly key: string
   readonly tenant: string
+  /** The one it has taken the place of. A router of the release before does not say. */
+  readonly old?: KeyEntry
 }
 
 interface CreateOptions extends Networked {
@@ -39,6 +41,9 @@ const shownOnce = (id: string, tenant: string): string =>
 /** @throws Failure where a word cannot be understood */
 function fieldsOf(options: CreateOptions): Readonly<Record<string, unknown>> {
   const { name, expires, rpm, tpm, models, addresses, budget, budgetStop: stop } = options
+  if (stop && budget === undefined) {
+    throw new Failure(EXIT.invalid, '--budget-stop: say with --budget how much it may use')
+  }
   return {
     ...(name !== undefined && { name }),
     ...(expires !== undefined && { expires }),
@@ -65,9 +70,16 @@ async function rotate(
   const path = ['tenants', tenant, 'keys', id, 'rotate']
   const answer = await callAdmin<NewKey>(url, path, { method: 'POST', body: { grace } })
   if (json) return printJson(answer)
-  return print(
-    `${paint.bold(answer.key)}\n${shownOnce(answer.id, tenant)}\nThe old one, ${id}, goes on for ${grace}.`,
-  )
+  const { key, old } = answer
+  return print(`${paint.bold(key)}\n${shownOnce(answer.id, tenant)}\n${endOf(id, grace, old)}`)
+}
+
+/** Until when an old key goes on: its own end may come before that of its grace. */
+function endOf(id: string, grace: string, old: KeyEntry | undefined): string {
+  const { expires = null } = old ?? {}
+  if (expires === null) return `The old one, ${id}, goes on for ${grace}.`
+  const goesOn = expires > Date.now()
+  return `The old one, ${id}, ${goesOn ? `goes on until ${timeOf(expires)}` : 'has ended'}.`
 }
 
 async function revoke(
@@ -88,7 +100,7 @@ async function list(tenant: string, { url, json }: Networked): Promise<void> {
   if (answer.keys.length === 0) return print(`${tenant} has no keys`)
   const columns: readonly (readonly [string, (key: KeyEntry) => string])[] = [
     ['id', ({ id }) => id],
-    ['name', ({ name }) => name ?? ''],
+    ['name', ({ name }) => legible(name ?? '')],
     ['created', ({ created }) => dateOf(created)],
     ['expires', ({ expires = null }) => (expires === null ? '' : dateOf(expires))],
     ['revoked', ({ revoked }) => (revoked === null ? '' : dateOf(revoked))],

@@ -4,7 +4,7 @@ import type { DirectoryEntry, TenantEntry } from '../../durable-objects/tenant/c
 import { callAdmin } from './admin-api.ts'
 import { createFromCsv } from './bulk.ts'
 import { confirm } from './confirm.ts'
-import { alignedRight, amount, dateOf, fitted, grouped, timeOf } from './display.ts'
+import { alignedRight, amount, dateOf, fitted, grouped, legible, timeOf } from './display.ts'
 import { EXIT, Failure } from './failure.ts'
 import { networked } from './fleet.ts'
 import type { Networked } from './fleet.ts'
@@ -65,7 +65,7 @@ function pictureOf(entry: TenantEntry): string {
   )
   const plan = entry.plan === null ? 'no plan' : `plan ${entry.plan}`
   const missing = entry.planMissing ? paint.yellow(' (in no fleet any more)') : ''
-  const why = suspended?.reason ? `: ${suspended.reason}` : ''
+  const why = suspended?.reason ? `: ${legible(suspended.reason)}` : ''
   return [
     `${paint.bold(entry.id)}  ${plan}${missing}, ${entry.class}, since ${dateOf(entry.created)}`,
     ...(suspended ? [paint.red(`suspended since ${timeOf(suspended.at)}${why}`)] : []),

@@ -14,19 +14,28 @@ import { usagePicture } from '../../scripts/cli/usage.ts'
 describe('readCsv', () => {
   it('reads quotes, line breaks within them, and whatever ends a line', () => {
     const text = '\u{feff}id,name\r\na,"x, ""y"""\n\nb,"two\nlines"\r\nc,\n'
-    expect(readCsv(text)).toEqual([
-      { number: 1, cells: ['id', 'name'] },
-      { number: 2, cells: ['a', 'x, "y"'] },
-      { number: 4, cells: ['b', 'two\nlines'] },
-      { number: 6, cells: ['c', ''] },
-    ])
+    expect(readCsv(text)).toEqual({
+      lines: [
+        { number: 1, cells: ['id', 'name'] },
+        { number: 2, cells: ['a', 'x, "y"'] },
+        { number: 4, cells: ['b', 'two\nlines'] },
+        { number: 6, cells: ['c', ''] },
+      ],
+      unclosed: null,
+    })
+  })
+
+  it('names the line of a quote that nothing ends', () => {
+    expect(readCsv('id,models,plan\na,"x\ny","z\nc,,\n').unclosed).toBe(3)
   })
 })
+
+const FLEET = { plans: ['pro'], models: ['x', 'y'], aliases: ['gpt-*'] }
 
 describe('tenantsIn', () => {
   it('reads a tenant from each line; an empty cell says nothing', () => {
     const text = 'id,plan,rpm,models,budget,budget_stop\na,pro,,,,\nb,,none,x y,10,yes\n'
-    expect(tenantsIn(text, ['pro'])).toEqual({
+    expect(tenantsIn(text, FLEET)).toEqual({
       mistakes: [],
       wanted: [
         { line: 2, id: 'a', body: { id: 'a', plan: 'pro' } },
@@ -46,7 +55,7 @@ describe('tenantsIn', () => {
   it('names each mistake with its line', () => {
     const text =
       'id,plan,rpm,class,budget_stop\nA,pro,1,,\nb,gold,x,,\nb,,1,vip,\nc,,1,,maybe\nd,,,,,\n'
-    const said = tenantsIn(text, ['pro']).mistakes.map(({ line, message }) => `${line} ${message}`)
+    const said = tenantsIn(text, FLEET).mistakes.map(({ line, message }) => `${line} ${message}`)
     expect(said).toEqual([
       expect.stringMatching(/^2 "A" is no tenant id/),
       '3 the fleet has no plan "gold"; it has pro',
@@ -69,8 +78,29 @@ describe('tenantsIn', () => {
     expect(mistakes[0]?.message).toMatch(message)
   })
 
-  it('asks for no plan that cannot be known', () => {
-    expect(tenantsIn('id,plan\na,gold', null).mistakes).toEqual([])
+  it('finds whatever the router would refuse, before anything is created', () => {
+    const text =
+      'id,models,budget,budget_stop\na,x gpt-4,1,\nb,z,,\nc,q*,,\nd,,2000000000,\ne,,,yes\n'
+    const said = tenantsIn(text, FLEET).mistakes.map(({ line, message }) => `${line} ${message}`)
+    expect(said).toEqual([
+      '3 the fleet has no model "z"; it has x, y',
+      '4 the fleet has no model "q*"; it has x, y',
+      '5 budget: must be at most 1000000000',
+      '6 budget: is missing',
+    ])
+  })
+
+  it('takes nothing from a file with a quote that nothing ends', () => {
+    expect(tenantsIn('id,models\na,"x\nb,y\n', FLEET)).toEqual({
+      wanted: [],
+      mistakes: [{ line: 2, message: 'a quote begins in this line that nothing ends' }],
+    })
+  })
+
+  it('asks for no plan, and no model, that cannot be known', () => {
+    expect(tenantsIn('id,plan,models\na,gold,z', null).mistakes).toEqual([])
+    const before = { plans: [], models: null, aliases: [] }
+    expect(tenantsIn('id,plan,models\na,,z', before).mistakes).toEqual([])
   })
 })
 
@@ -190,7 +220,7 @@ describe('a backup', () => {
   const head = { kind: 'penstock-backup', format: 1, at: 7 }
   const version = { version: 1, at: 1, models: 1, pools: 1, yaml: 'a: 1' }
   const record = { id: 'acme', created: 1, profile: {}, keys: [{}], usage: [{}, {}] }
-  const end = { kind: 'end', counts: { versions: 1, tenants: 1, keys: 1, usage: 2 } }
+  const end = { kind: 'end', counts: { versions: 1, rollouts: 0, tenants: 1, keys: 1, usage: 2 } }
   const whole = [head, { kind: 'fleet', ...version }, { kind: 'tenant', record }, end]
   const written = (lines: readonly unknown[]) => {
     writeFileSync(file, lines.map((line) => `${JSON.stringify(line)}\n`).join(''))
@@ -198,7 +228,12 @@ describe('a backup', () => {
   }
 
   it('is read when it is whole', async () => {
-    expect(await written(whole)).toEqual({ at: 7, counts: end.counts, versions: [version] })
+    expect(await written(whole)).toEqual({
+      at: 7,
+      counts: end.counts,
+      versions: [version],
+      rollouts: [],
+    })
   })
 
   it.each([
@@ -224,7 +259,7 @@ describe('a backup', () => {
   const other = { kind: 'tenant', record: { ...record, id: 'other' } }
   const ends = (tenants: number, lines: number) => ({
     kind: 'end',
-    counts: { versions: 0, tenants, keys: tenants, usage: lines },
+    counts: { versions: 0, rollouts: 0, tenants, keys: tenants, usage: lines },
   })
 
   it('may have a ledger in many lines, other tenants between them', async () => {

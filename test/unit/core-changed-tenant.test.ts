@@ -24,6 +24,7 @@ it('an object of the release before is told what comes of what it shows', async 
     await changedTenant(
       () => object,
       CHANGE,
+      undefined,
       () => 99,
     ),
   ).toEqual({
@@ -38,6 +39,7 @@ it('an object of the release before has no tenant, and takes nothing that is wro
     await changedTenant(
       () => earlier(null),
       CHANGE,
+      undefined,
       () => 99,
     ),
   ).toEqual({ kind: 'no-tenant' })
@@ -45,6 +47,7 @@ it('an object of the release before has no tenant, and takes nothing that is wro
   const wrong = await changedTenant(
     () => object,
     { now: true },
+    undefined,
     () => 99,
   )
   expect(wrong).toMatchObject({ kind: 'wrong', param: 'now' })
@@ -57,6 +60,7 @@ it('a fault that is not the release’s is not mended by asking otherwise', asyn
     changedTenant(
       () => object,
       CHANGE,
+      undefined,
       () => 99,
     ),
   ).rejects.toThrow('reset')

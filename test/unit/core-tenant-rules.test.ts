@@ -225,6 +225,16 @@ describe('what holds for a tenant', () => {
     })
   })
 
+  it('is what a plan that has left the fleet said last, whatever the tenant was told of it', () => {
+    const lastly = plan({ rpm: 80 })
+    const gone = terms({ plans: {}, retired: { pro: lastly } })
+    expect(planOf(profile(), gone, null)).toBe(lastly)
+    expect(planOf(profile(), gone, plan({ rpm: 50 }))).toBe(lastly)
+    expect(entitlementOf(profile(), lastly, gone)).toMatchObject({ planMissing: true })
+    const back = terms({ plans: { pro: PRO }, retired: { pro: lastly } })
+    expect(planOf(profile(), back, lastly)).toBe(PRO)
+  })
+
   it('is no model, under a plan of which nobody remembers anything', () => {
     const gone = terms({ plans: {} })
     expect(planOf(profile({ plan: 'free' }), gone, PRO)).toBeNull()

@@ -48,10 +48,28 @@ describe('a key', () => {
     expect(await refused('POST', at, {})).toMatchObject({ status: 404, code: 'key_not_found' })
   })
 
+  it('is rotated once; a second time names its successor', async () => {
+    await created('twice')
+    const old = await keyOf('twice')
+    const at = `/tenants/twice/keys/${old.id}/rotate`
+    const first = (await told('POST', at, { grace: '1h' })).said
+    expect(first).toMatchObject({ old: { id: old.id, expires: expect.any(Number) } })
+    expect(JSON.stringify(first['old'])).not.toContain('hash')
+    expect(await refused('POST', at, {})).toMatchObject({
+      status: 409,
+      code: 'key_replaced',
+      message: expect.stringContaining(`"${String(first['id'])}"`) as string,
+    })
+  })
+
   it.each([
     [{ expires: 'soon' }, 'expires', /a duration or a time: 30d/],
     [{ expires: '2026-02-31' }, 'expires', /a duration or a time/],
     [{ expires: 1_700_000_000 }, 'expires', /in the future; that is 1970/],
+    [{ expires: 9_000_000_000_000_000 }, 'expires', /before the year 10000/],
+    [{ expires: '999999w' }, 'expires', /before the year 10000/],
+    [{ name: 'two\nlines' }, 'name', /one line of text/],
+    [{ name: '\u001B[2Jred' }, 'name', /one line of text/],
     [{ expires: '2020-01-01' }, 'expires', /in the future; that is 2020-01-01/],
     [{ addresses: ['10.0.0.0/33'] }, 'addresses.0', /address or a network/],
     [{ addresses: [] }, 'addresses', /at least one/],

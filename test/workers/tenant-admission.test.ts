@@ -1,4 +1,4 @@
-import { runInDurableObject } from 'cloudflare:test'
+import { abortAllDurableObjects, runInDurableObject } from 'cloudflare:test'
 import { describe, expect, it, vi } from 'vitest'
 import {
   admit,
@@ -213,5 +213,70 @@ describe('a key that is rotated', () => {
     expect(await admit('rotated', key)).toMatchObject({ code: 'invalid_api_key' })
     expect(await tenant('rotated').rotateKey(key.id, { graceMs: 9 })).toEqual({ kind: 'no-key' })
     expect(JSON.stringify(entries)).not.toContain(named.hash)
+  })
+
+  it('has one valid successor, and the next one no less of a life', async () => {
+    await tenantWith('twice')
+    const expires = Date.now() + 30 * 86_400_000
+    const old = await keyOf('twice', { expires })
+    const rotate = async (id: string) => tenant('twice').rotateKey(id, { graceMs: 3_600_000 })
+    const first = await rotate(old.id)
+    if (first.kind !== 'created') throw new Error(first.kind)
+    expect(first.old?.expires).toBeLessThan(expires)
+    expect(await rotate(old.id)).toEqual({ kind: 'no-key', replacedBy: first.entry.id })
+    const heir = await rotate(first.entry.id)
+    if (heir.kind !== 'created') throw new Error(heir.kind)
+    expect(heir.entry).toMatchObject({ expires, replaces: first.entry.id })
+    expect(await rotate(old.id)).toEqual({ kind: 'no-key', replacedBy: heir.entry.id })
+
+    await tenant('twice').revokeKey(first.entry.id)
+    await tenant('twice').revokeKey(heir.entry.id)
+    expect(await rotate(old.id), 'what was meant, not the end of its grace').toMatchObject({
+      kind: 'created',
+      entry: { expires, replaces: old.id },
+    })
+  })
+
+  it('has one successor, however many ask for it at once', async () => {
+    await tenantWith('at-once')
+    const { id } = await keyOf('at-once')
+    const rotated = await Promise.all(
+      [1, 2, 3].map(() => tenant('at-once').rotateKey(id, { graceMs: 9_000 })),
+    )
+    expect(rotated.map(({ kind }) => kind).toSorted()).toEqual(['created', 'no-key', 'no-key'])
+  })
+
+  it('never goes on for longer than it was to', async () => {
+    await tenantWith('short')
+    const expires = Date.now() + 60_000
+    const { id } = await keyOf('short', { expires })
+    expect(await tenant('short').rotateKey(id, { graceMs: 86_400_000 })).toMatchObject({
+      entry: { expires },
+      old: { id, expires },
+    })
+  })
+})
+
+describe('a plan that was applied a moment ago', () => {
+  const gold = plan({ name: 'gold', rpm: 7 })
+  const latest = terms({ version: 2, hash: 'with gold', plans: { gold } })
+
+  it('holds at once for a tenant moved to it, whatever the isolate of its next request knows', async () => {
+    const key = await tenantWith('moved')
+    expect(await admit('moved', key)).toMatchObject({ kind: 'admitted' })
+    await tenant('moved').change({ plan: 'gold', now: false }, { terms: latest })
+    expect(await admit('moved', key)).toMatchObject({
+      kind: 'admitted',
+      standing: { plan: 'gold', models: ['*'] },
+      allowances: { requests: { limit: 7 } },
+    })
+  })
+
+  it('holds for a tenant created with it, over a reset', async () => {
+    await tenant('born').create('born', profile({ plan: 'gold' }), { terms: latest })
+    const key = await keyOf('born')
+    await abortAllDurableObjects()
+    expect(await tenant('born').show()).toMatchObject({ limits: { rpm: 7 }, planMissing: false })
+    expect(await admit('born', key)).toMatchObject({ kind: 'admitted' })
   })
 })

@@ -14,8 +14,10 @@ import {
   directory,
   keyLimits,
   keyOf,
+  plan,
   profile,
   tenantWith,
+  terms,
   usage,
 } from './tenancy.ts'
 import { tenant, tenantStub } from './world.ts'
@@ -197,6 +199,20 @@ describe('a restore', () => {
     const again = await tenant('backup').show()
     expect(again?.tokensThisMonth).toBe(entry?.tokensThisMonth)
     expect(again?.costThisMonth).toBe(entry?.costThisMonth)
+  })
+
+  it('takes what its plan said with it, for a fleet that has never heard of it', async () => {
+    const key = await tenantWith('plans')
+    const said = terms({ plans: { pro: plan({ rpm: 3 }) } })
+    await admit('plans', key, {}, said)
+    const record = await tenant('plans').record()
+    await tenant('plans').remove()
+    await tenant('plans').restore(JSON.parse(JSON.stringify(record)) as TenantRecord)
+    const other = terms({ hash: 'another', plans: {} })
+    expect(await admit('plans', key, {}, other)).toMatchObject({
+      kind: 'admitted',
+      allowances: { requests: { limit: 3 } },
+    })
   })
 
   it('takes what budgets have told with it, and delivers what was still on its way', async () => {
