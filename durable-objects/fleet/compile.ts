@@ -12,13 +12,13 @@ import type {
   Snapshot,
   StandbyTarget,
 } from './snapshot.ts'
-import { compileTerms } from './terms.ts'
+import { compileTerms, type LastSaid } from './terms.ts'
 
 /**
  * Number of what {@link compileFleet} makes of a file. Raised whenever the same file becomes something
  * else: what is stored under another number is made anew from its file.
  */
-export const FORMAT = 5
+export const FORMAT = 6
 
 /** One fleet version, ready to be handed out. */
 export interface Compiled {
@@ -149,12 +149,14 @@ function poolRoute(fleet: FleetFile, pool: string, spec: PoolSpec): PoolRoute {
 /**
  * Turns a checked file into what the Worker routes by and what each pool object needs.
  *
- * @param created Unix seconds by model name; a model that is not in it gets 0
+ * @param created  Unix seconds by model name; a model that is not in it gets 0
+ * @param lastSaid plans of the versions before
  */
 export function compileFleet(
   fleet: FleetFile,
   version: number,
   created: Readonly<Record<string, number>>,
+  lastSaid: LastSaid = {},
 ): Compiled {
   const createdAt = (name: string): number =>
     Object.hasOwn(created, name) ? (created[name] ?? 0) : 0
@@ -167,7 +169,7 @@ export function compileFleet(
       pools: mapValues(fleet.pools, (spec, pool) => poolRoute(fleet, pool, spec)),
       corsOrigins: fleet.cors.origins,
       receipts: fleet.receipts,
-      terms: compileTerms(fleet, version),
+      terms: compileTerms(fleet, version, lastSaid),
       jwt: jwtIssuer(fleet.auth),
     },
     pools: Object.entries(fleet.pools).map(([id, spec]) => poolConfig(fleet, id, spec, version)),

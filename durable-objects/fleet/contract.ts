@@ -40,6 +40,13 @@ export interface PoolTook {
   readonly error?: string
 }
 
+/** A pool that is in the fleet no more, whose requests may still run. */
+export interface LeftPool {
+  readonly pool: string
+  /** The region of its object. */
+  readonly region: string | null
+}
+
 export type Applied =
   /** `changed` is false when the file is, byte for byte, the current version. */
   | {
@@ -243,4 +250,5 @@ export interface FleetRpc {
   rollout?(order: RolloutOrder): Promise<RolledOut>
   models?(): Promise<readonly ModelStatus[]>
   record?(): Promise<FleetRecord>
+  leftPools?(): Promise<readonly LeftPool[]>
 }

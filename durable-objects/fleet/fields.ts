@@ -86,8 +86,27 @@ export const ModelAlias = z
     },
   })
 
+/** What no name has: control and format characters, halves of surrogate pairs, ends of lines. */
+const ILLEGIBLE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u
+
+/**
+ * A name that vLLM was given, which may be nearly anything: a path, or words in any language.
+ * @param form what is said of one that is none
+ * @param most letters
+ */
+export const vllmName = (form: string, most: number) =>
+  z
+    .string()
+    .trim()
+    .min(1, form)
+    .max(most, form)
+    .refine((name) => !ILLEGIBLE.test(name), 'has a character in it that nobody can see')
+
 /** The router's own secrets, which nobody must ever be sent, and its other bindings. */
-const TAKEN = 'ADMIN_TOKEN POOL TENANT DIRECTORY FLEET CF_VERSION BAD_KEYS USAGE'.split(' ')
+const TAKEN =
+  'ADMIN_TOKEN POOL TENANT DIRECTORY FLEET OPERATORS CF_VERSION BAD_KEYS USAGE ACCESS_TEAM_DOMAIN ACCESS_AUD'.split(
+    ' ',
+  )
 /** Tenants' keys are signed with it; there may be further ones while it is exchanged. */
 const SIGNING_SECRET = 'KEY_SIGNING_SECRET'
 const SECRET_FORM =

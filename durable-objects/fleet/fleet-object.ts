@@ -11,7 +11,9 @@ import type {
   FleetRecord,
   FleetRpc,
   Intent,
+  LeftPool,
   ModelStatus,
+  PoolTook,
   Rollback,
   RolledBack,
   RolledOut,
@@ -21,11 +23,14 @@ import type {
   VersionFile,
 } from './contract.ts'
 import { checkDeployable } from './deployable.ts'
-import { push, type PoolAt } from './push.ts'
+import { LeftPools } from './left-pools.ts'
+import { partsOf, push, type PoolAt, type PoolPart } from './push.ts'
 import type { FleetFile } from './schema.ts'
 import { Shares } from './shares.ts'
 import type { PoolConfig, Snapshot } from './snapshot.ts'
+import { MOST_STORED_BYTES, storedBytes } from './stored-size.ts'
 import { secretsOf } from './target.ts'
+import { compileTerms } from './terms.ts'
 import { VersionStore } from './version-store.ts'
 import type { StoredVersion } from './version-store.ts'
 
@@ -37,12 +42,14 @@ export interface FleetEnv {
 export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
   readonly #versions: VersionStore
   readonly #shares: Shares
+  readonly #left: LeftPools
   #current: Compiled | null = null
 
   constructor(ctx: DurableObjectState, env: FleetEnv) {
     super(ctx, env)
     this.#versions = new VersionStore(ctx.storage)
     this.#versions.prepare()
+    this.#left = new LeftPools(ctx.storage.sql)
     const newest = this.#versions.newest()
     if (newest) this.#current = this.#compiled(newest)
     const post = { fetch: fetch.bind(globalThis), secretOf: secretsOf(env) }
@@ -110,6 +117,10 @@ export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
     return file
   }
 
+  async leftPools(): Promise<readonly LeftPool[]> {
+    return this.#current ? this.#left.gone(this.#current, Date.now()) : []
+  }
+
   async record(): Promise<FleetRecord> {
     return { rollouts: this.#shares.records() }
   }
@@ -120,16 +131,20 @@ export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
   ): Promise<Applied> {
     const conflict = this.#conflict({ ifVersion: 0 })
     if (conflict) return conflict
-    const last = files.toSorted((a, b) => a.version - b.version).at(-1)
+    const inOrder = files.toSorted((a, b) => a.version - b.version)
+    const last = inOrder.at(-1)
     const checked = checkFleet(last?.yaml ?? '')
     if (!last || !checked.ok) {
       return { kind: 'invalid', problems: checked.ok ? [] : checked.problems }
     }
     const { compiled, rollouts } = this.#versions.atomically(() => {
-      for (const file of files) {
+      for (const file of inOrder) {
         // One that this release would refuse is kept all the same.
         const read = checkFleet(file.yaml)
-        if (read.ok) this.#versions.noteModels(Object.keys(read.fleet.models), file.at)
+        if (read.ok) {
+          this.#versions.noteModels(Object.keys(read.fleet.models), file.at)
+          this.#versions.notePlans(file.version, compileTerms(read.fleet, file.version).plans)
+        }
         this.#versions.insert(file, {}) // made anew from the file once it is needed
       }
       const newest = this.#versions.newest()
@@ -141,7 +156,7 @@ export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
     this.#current = compiled
     this.#shares.goOn(compiled?.snapshot ?? null)
     await this.#shares.setAlarm()
-    const pools = await this.#push(null)
+    const pools = await this.#push()
     return { kind: 'applied', version: last.version, changed: true, pools, rollouts }
   }
 
@@ -174,11 +189,19 @@ export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
       : { compiled: before, ended: [] }
     this.#current = compiled
     if (changed) this.#shares.goOn(compiled?.snapshot ?? null)
-    return { kind: 'applied', version, changed, pools: await this.#push(before), ended }
+    return { kind: 'applied', version, changed, pools: await this.#push(), ended }
   }
 
-  async #push(before: Compiled | null) {
-    return this.#current ? push(before, this.#current, this.#poolAt) : []
+  /** Sends the current version to its pools, and to those that have left. */
+  #push(): Promise<PoolTook[]> {
+    const now = this.#current
+    if (!now) return Promise.resolve([])
+    const sent = async (part: PoolPart): Promise<PoolTook> => {
+      const took = await push(part, this.#poolAt)
+      if (took.version !== null) this.#left.took(part.name, took.version)
+      return took
+    }
+    return Promise.all([...partsOf(now), ...this.#left.parts(now)].map(sent))
   }
 
   readonly #poolAt: PoolAt = (name, region) =>
@@ -192,11 +215,16 @@ export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
     const versions = this.#versions
     return versions.atomically(() => {
       versions.noteModels(models, at)
-      const compiled = compileFleet(fleet, version, versions.created())
+      const compiled = this.#compile(fleet, version)
       versions.insert({ version, at, models: models.length, pools, yaml, by, message }, compiled)
       versions.prune(at)
+      this.#left.note(this.#current, compiled, at)
       return { compiled, ended: this.#shares.take(compiled.snapshot) }
     })
+  }
+
+  #compile(fleet: FleetFile, version: number): Compiled {
+    return compileFleet(fleet, version, this.#versions.created(), this.#versions.lastSaid())
   }
 
   /**
@@ -208,10 +236,8 @@ export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
     const stored = JSON.parse(compiled) as Compiled
     if (stored.format === FORMAT) return stored
     const checked = checkFleet(yaml)
-    const renewed = checked.ok
-      ? compileFleet(checked.fleet, version, this.#versions.created())
-      : completeVersion(stored)
-    this.#versions.recompile(version, renewed)
+    const renewed = checked.ok ? this.#compile(checked.fleet, version) : completeVersion(stored)
+    if (storedBytes(yaml, renewed) <= MOST_STORED_BYTES) this.#versions.recompile(version, renewed)
     return renewed
   }
 }

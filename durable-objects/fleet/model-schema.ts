@@ -1,12 +1,10 @@
 /** One entry of `models` in `fleet.yaml`: its names, and what is behind them. */
 import { z } from 'zod'
 import { HOST_PATTERN, parseModelHost } from './address.ts'
-import { Id, ModelAlias, readAs } from './fields.ts'
+import { Id, ModelAlias, readAs, vllmName } from './fields.ts'
 import { grayShape } from './gray-schema.ts'
 import { rulesShape } from './rule-schema.ts'
 import { PriceSpec } from './terms-schema.ts'
-
-const ADAPTER = 'write a name of --lora-modules, at most 128 long'
 
 const Arm = z.strictObject({
   pool: z.string().describe('The pool that serves this arm.'),
@@ -17,11 +15,7 @@ const Arm = z.strictObject({
     .default(100)
     .describe('Share of the requests compared with the other arms.'),
   name: Id.optional().describe("What to call the arm; `stable` for the first, else the pool's id."),
-  adapter: z
-    .string()
-    .trim()
-    .min(1, ADAPTER)
-    .max(128, ADAPTER)
+  adapter: vllmName('write a name of --lora-modules, at most 128 long', 128)
     .optional()
     .describe(
       "A LoRA adapter of the pool's vLLMs, asked for in place of their model. Default none.",

@@ -8,7 +8,7 @@ import type { PoolConfig } from './snapshot.ts'
 const PUSH_MS = 5_000
 
 /** A pool's part of a version, and the object it is for: a pool that moves has another object. */
-interface PoolPart {
+export interface PoolPart {
   readonly name: string
   readonly region: string | null
   readonly config: PoolConfig
@@ -17,21 +17,8 @@ interface PoolPart {
 /** Finds a pool's object. */
 export type PoolAt = (name: string, region: string | null) => Pick<PoolRpc, 'configure'>
 
-/**
- * Sends every pool its part of a version. One that left the fleet gets an empty pool, and drains.
- * @param before the version that it follows
- */
-export function push(before: Compiled | null, now: Compiled, poolAt: PoolAt): Promise<PoolTook[]> {
-  const current = partsOf(now)
-  const kept = new Set(current.map(({ name }) => name))
-  const { version } = now.snapshot
-  const emptied = (before ? partsOf(before) : [])
-    .filter(({ name }) => !kept.has(name))
-    .map((object) => ({ ...object, config: { ...object.config, version, instances: [] } }))
-  return Promise.all([...current, ...emptied].map((object) => pushOne(object, poolAt)))
-}
-
-async function pushOne({ name, region, config }: PoolPart, poolAt: PoolAt): Promise<PoolTook> {
+/** Sends a pool its part of a version, and says what came of it. */
+export async function push({ name, region, config }: PoolPart, poolAt: PoolAt): Promise<PoolTook> {
   const { pool } = config
   try {
     const took = poolAt(name, region).configure(config)
@@ -43,7 +30,8 @@ async function pushOne({ name, region, config }: PoolPart, poolAt: PoolAt): Prom
   }
 }
 
-const partsOf = ({ snapshot, pools }: Compiled): PoolPart[] =>
+/** The parts of all pools of a version. */
+export const partsOf = ({ snapshot, pools }: Compiled): PoolPart[] =>
   pools.map((config) => {
     const region = snapshot.pools[config.pool]?.region ?? null
     return { name: poolObjectName(config.pool, region), region, config }

@@ -6,7 +6,7 @@
 import { z } from 'zod'
 import { parseCorsOrigin, parseHost, parseInstanceUrl, parseOrigin } from './address.ts'
 import { authShape } from './auth-schema.ts'
-import { Id, ModelName, SecretName, readAs } from './fields.ts'
+import { Id, ModelName, SecretName, readAs, vllmName } from './fields.ts'
 import { ModelSpec } from './model-schema.ts'
 import { RULE_ENTRIES } from './rule-schema.ts'
 import { settingsShape } from './settings.ts'
@@ -88,11 +88,10 @@ export const UrlInstance = z.strictObject({
 })
 
 const Pool = z.strictObject({
-  served_as: z
-    .string()
-    .trim()
-    .min(1, 'write the name that vLLM knows (--served-model-name)')
-    .describe('The model name that vLLM knows.'),
+  served_as: vllmName(
+    'write the name that vLLM knows (--served-model-name), at most 256 long',
+    256,
+  ).describe('The model name that vLLM knows.'),
   instances: z
     .array(z.union([SiteInstance, UrlInstance]))
     .min(1, 'needs at least one instance')

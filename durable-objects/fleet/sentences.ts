@@ -18,6 +18,8 @@ const KINDS: Readonly<Record<string, string>> = {
 const kindOf = (value: unknown): string => {
   if (value === null) return 'nothing'
   if (Array.isArray(value)) return 'a list'
+  if (typeof value === 'number' && !Number.isFinite(value))
+    return Number.isNaN(value) ? '.nan' : '.inf'
   return typeof value === 'boolean' ? 'true or false' : (KINDS[typeof value] ?? typeof value)
 }
 

@@ -315,6 +315,8 @@ export interface Terms {
   /** Of all that follows, and of nothing else. */
   readonly hash: string
   readonly plans: Readonly<Record<string, Plan>>
+  /** What plans said last that were in earlier versions; absent where there are none, and from the release before. */
+  readonly retired?: Readonly<Record<string, Plan>>
   /** By the model's own name; one without a price costs nothing. */
   readonly prices: Readonly<Record<string, Price>>
   /** ISO 4217; null where the fleet names none. */

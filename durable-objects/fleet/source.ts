@@ -32,12 +32,25 @@ const grouped: ScalarTag = {
   resolve: (text) => Number(text.replaceAll('_', '')),
 }
 
+const NO_WORD = 'a key must be a plain word'
+
 const SENTENCES: Readonly<Record<string, string>> = {
   DUPLICATE_KEY: 'this key is written twice in the same map; keep one of them',
   TAB_AS_INDENT: 'indent with spaces: YAML does not allow tabs',
   MULTIPLE_DOCS: 'a fleet file is one YAML document; remove the --- separator',
   TAG_RESOLVE_FAILED: 'YAML tags (!name) are not used here; write a plain value',
   BAD_INDENT: 'the indentation does not fit: keys of one map stand in one column',
+  NON_STRING_KEY: NO_WORD,
+}
+
+/** The library calls it bad indentation too where a flow collection has no end, or has it in too early a column. */
+const UNCLOSED = /must be sufficiently indented and end with a ([\]}])/
+
+function sentenceOf(code: string, message: string): string {
+  const [, end] = UNCLOSED.exec(message) ?? []
+  if (end !== undefined)
+    return `a ${end === ']' ? '[' : '{'} before this is not closed: its ${end} is missing, or stands too far left`
+  return SENTENCES[code] ?? `this is not YAML: ${message}`
 }
 
 const named = (part: string | number): string => {
@@ -70,15 +83,37 @@ function offsetOf(document: Document, path: Path, at: 'key' | 'value'): number {
   return offset
 }
 
-/** Keys that are no plain words: a map as a key, nothing as a key, or one that JavaScript treats as its own. */
-function oddKeys(document: Document): readonly number[] {
-  const found: number[] = []
+/** The last of these JavaScript treats as its own. */
+const ODD_KEYS: ReadonlyMap<unknown, string> = new Map([
+  [
+    '<<',
+    'merge keys (<<) are not read here: write the fields out, or put what all pools have in common under defaults; an alias (*name) may stand for a whole value',
+  ],
+  ['', NO_WORD],
+  ['~', NO_WORD],
+  ['__proto__', NO_WORD],
+])
+
+interface Oddity {
+  readonly offset: number
+  readonly message: string
+}
+
+/** What is YAML and still not taken: some keys, and aliases of what does not stand before them. */
+function oddities(document: Document): readonly Oddity[] {
+  const found: Oddity[] = []
+  const anchors = new Set<string>()
   visit(document, {
     Pair: (_, { key }) => {
-      const value: unknown = isScalar(key) ? key.value : null
-      const isPlain =
-        ['string', 'number', 'boolean'].includes(typeof value) && value !== '__proto__'
-      if (!isPlain) found.push((key as Node | null)?.range?.[0] ?? 0)
+      const message = isScalar(key) ? ODD_KEYS.get(key.value) : undefined
+      if (message !== undefined) found.push({ offset: (key as Node).range?.[0] ?? 0, message })
+    },
+    Node: (_, node) => {
+      if (isAlias(node)) {
+        const { source, range } = node
+        const message = `no value before this is called &${source}; an alias (*${source}) stands for one that is`
+        if (!anchors.has(source)) found.push({ offset: range?.[0] ?? 0, message })
+      } else if (node.anchor !== undefined) anchors.add(node.anchor)
     },
   })
   return found
@@ -91,6 +126,7 @@ export function readSource(text: string): Source | readonly Problem[] {
     lineCounter: lines,
     prettyErrors: false, // those quote the line, which may hold what should have been a secret
     customTags: (tags) => [grouped, ...tags],
+    stringKeys: true, // 7 and "7" are one key, and 1.0 is not 1
   })
   const at = (offset: number, path: Path, message: string): Problem => {
     const { line, col } = lines.linePos(offset)
@@ -98,9 +134,9 @@ export function readSource(text: string): Source | readonly Problem[] {
   }
   const broken = [
     ...[...document.errors, ...document.warnings].map(({ code, message, pos }) =>
-      at(pos[0], [], SENTENCES[code] ?? `this is not YAML: ${message}`),
+      at(pos[0], [], sentenceOf(code, message)),
     ),
-    ...oddKeys(document).map((offset) => at(offset, [], 'a key must be a plain word')),
+    ...oddities(document).map(({ offset, message }) => at(offset, [], message)),
   ]
   if (broken.length > 0) return broken.sort((a, b) => a.line - b.line || a.column - b.column)
   if (document.contents === null) {
@@ -113,7 +149,7 @@ export function readSource(text: string): Source | readonly Problem[] {
         at(offsetOf(document, path, where), path, message),
     }
   } catch (cause) {
-    // Aliases that multiply without end, or that point at nothing.
+    // Aliases that multiply without end.
     return [at(0, [], `the aliases (*name) cannot be resolved: ${(cause as Error).message}`)]
   }
 }

@@ -1,6 +1,8 @@
 /** Fleet versions as the fleet object stores them; `docs/contract.md` has the tables. */
 import type { Compiled } from './compile.ts'
 import type { VersionEntry, VersionFile } from './contract.ts'
+import type { Plan } from './snapshot.ts'
+import type { LastSaid } from './terms.ts'
 
 /**
  * This many of the newest versions are kept, however old: more than anybody goes back by hand. A row has
@@ -41,6 +43,8 @@ export class VersionStore {
         version INTEGER PRIMARY KEY, at INTEGER NOT NULL, models INTEGER NOT NULL,
         pools INTEGER NOT NULL, yaml TEXT NOT NULL, compiled TEXT NOT NULL);
       CREATE TABLE IF NOT EXISTS models (name TEXT PRIMARY KEY, created INTEGER NOT NULL);
+      CREATE TABLE IF NOT EXISTS plans (
+        name TEXT PRIMARY KEY, version INTEGER NOT NULL, plan TEXT NOT NULL);
     `)
     const there = this.#sql.exec<{ name: string }>('PRAGMA table_info(versions)').toArray()
     const names = new Set(there.map(({ name }) => name))
@@ -115,6 +119,28 @@ export class VersionStore {
   created(): Record<string, number> {
     const rows = this.#sql.exec<{ name: string; created: number }>('SELECT * FROM models')
     return Object.fromEntries(rows.toArray().map(({ name, created }) => [name, created]))
+  }
+
+  /** A plan says what the last version said that names it, whether or not that is still kept. */
+  notePlans(version: number, plans: LastSaid): void {
+    const sql = 'INSERT OR REPLACE INTO plans (name, version, plan) VALUES (?, ?, ?)'
+    for (const [name, plan] of Object.entries(plans)) {
+      this.#sql.exec(sql, name, version, JSON.stringify(plan))
+    }
+  }
+
+  /** All plans there ever were; those of versions that an earlier release has stored are noted now. */
+  lastSaid(): LastSaid {
+    this.#sql.exec(
+      `INSERT OR REPLACE INTO plans (name, version, plan)
+        SELECT said.key, version, said.value
+        FROM versions, json_each(compiled, '$.snapshot.terms.plans') AS said
+        WHERE version >= (SELECT coalesce(max(version), 0) FROM plans) ORDER BY version`,
+    )
+    const rows = this.#sql.exec<{ name: string; plan: string }>('SELECT name, plan FROM plans')
+    return Object.fromEntries(
+      rows.toArray().map(({ name, plan }) => [name, JSON.parse(plan) as Plan]),
+    )
   }
 
   #one(where: string, ...bindings: readonly number[]): StoredVersion | null {

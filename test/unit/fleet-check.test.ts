@@ -32,6 +32,8 @@ id: chat-1, site: sha, port: 8001 => id: chat-1, site: sha, port: 8001, ‸last_
 id: chat-1, site: sha, port: 8001 => id: chat-1, site: sha, port: 8001, grpc_port: ‸8001 | pools.chat.instances[0].grpc_port | is the same as port
 id: chat-1, site: sha, port: 8001 => id: chat-1, site: sha, port: 8001, grpc_port: ‸0 | pools.chat.instances[0].grpc_port | at least 1
 host: 10.0.0.12, port: 8001 => host: 127.0.0.1, port: 8002, grpc_port: ‸8001 | pools.chat.instances[1].grpc_port | instance chat-1 is at this site, host and port already
+id: chat-1, site: sha, port: 8001 => id: chat-1, site: sha, port: 8001, slots: ‸.inf | pools.chat.instances[0].slots | must be a number, not .inf
+id: chat-1, site: sha, port: 8001 => id: chat-1, site: sha, port: 8001, weight: ‸.nan | pools.chat.instances[0].weight | must be a number, not .nan
 key_env: VLLM_KEY => last_resort: ‸yes | pools.direct.instances[0].last_resort | must be true or false, not text
 key_env: VLLM_KEY } => key_env: VLLM_KEY }\n      - { id: far, url: ‸"https://api.example.com", key_env: FAR_KEY } | pools.direct.instances[1].url | add last_resort: true
 key_env: VLLM_KEY } => key_env: VLLM_KEY }\n      - { id: far, url: ‸"http://api.example.com", key_env: FAR_KEY, last_resort: true } | pools.direct.instances[1].url | loopback and private addresses only
@@ -45,6 +47,11 @@ key_env: VLLM_KEY => ‸port: 8002 | pools.direct.instances[0].port | either sit
 served_as: Chat-7B => served_as: ‸7 | pools.chat.served_as | must be text, not a number
 chat:\n    served_as: Chat-7B\n => ‸chat:\n | pools.chat.served_as | is missing
 served_as: Chat-7B => served_as: ‸"" | pools.chat.served_as | the name that vLLM knows
+served_as: Chat-7B => served_as: ‸"a\0b" | pools.chat.served_as | a character in it that nobody can see
+served_as: Chat-7B => served_as: ‸"a\x0Ab" | pools.chat.served_as | a character in it that nobody can see
+served_as: Chat-7B => served_as: ‸"a\u202eb" | pools.chat.served_as | a character in it that nobody can see
+served_as: Chat-7B => served_as: ‸"a\ud800b" | pools.chat.served_as | a character in it that nobody can see
+weight: 95 } => weight: 95, adapter: ‸"a\0b" } | models.chat.arms[0].adapter | a character in it that nobody can see
 port: 8001 }\n      - { id: chat-2 => port: ‸80010 }\n      - { id: chat-2 | pools.chat.instances[0].port | at most 65535
 limits: { body: 16MiB } => limits:‸ | defaults.limits | must be a map, not nothing
 every: 5s => every: ‸5 | defaults.health.every | write 5s, not 5
@@ -209,6 +216,24 @@ it('never repeats what was written where the name of a secret belongs', () => {
   expect(problems[1]?.message).toContain("binding of the router's own")
 })
 
+it('keeps every binding of wrangler.toml to the router', () => {
+  const toml = readFileSync(new URL('../../wrangler.toml', import.meta.url), 'utf8')
+  const bindings = toml.matchAll(/"([A-Z_]{3,})"|\b([A-Z_]{3,}) =/g)
+  const names = new Set(Array.from(bindings, ([, text, key]) => text ?? key!))
+  expect([...names]).toEqual(
+    expect.arrayContaining(['POOL', 'OPERATORS', 'ADMIN_TOKEN', 'ACCESS_AUD']),
+  )
+  for (const name of names) {
+    const problems = problemsOf(GOOD.replace('node_key: NODE_KEY', `node_key: ${name}`))
+    expect(problems, `${name} is taken`).toMatchObject([{ path: 'sites.sha.node_key' }])
+  }
+})
+
+it('tells a bracket that is not closed from indentation that does not fit', () => {
+  expect(problemsOf('pools: {a: 1\n')[0]?.message).toContain('its } is missing')
+  expect(problemsOf('cors:\n  origins: [a, b\n')[0]?.message).toContain('its ] is missing')
+})
+
 it('does not quote a line that is no YAML, for a secret may be in it', () => {
   const problems = problemsOf(GOOD.replace('NODE_KEY', '"sk-hunter2'))
   expect(problems).not.toEqual([])
@@ -256,6 +281,25 @@ it('says nothing about what a refused part might have meant', () => {
   expect(problemsOf(text).map(({ path }) => path)).toEqual(['pools'])
 })
 
+it('takes names at their word, though they look like numbers', () => {
+  const named = GOOD.replace('  other:', '  1.0:').replace(
+    '  chat:\n    aliases',
+    '  0x10:\n    aliases',
+  )
+  const checked = checkFleet(named)
+  if (!checked.ok) throw new Error(JSON.stringify(checked.problems))
+  expect(Object.keys(checked.fleet.models)).toEqual(['0x10', '1.0'])
+})
+
+it('takes a name of vLLM in any language, up to 256 letters', () => {
+  const served = (name: string) => problemsOf(GOOD.replace('Chat-7B', name))
+  expect(served('/models/通义 千问-14B')).toEqual([])
+  expect(served('x'.repeat(256))).toEqual([])
+  expect(served('x'.repeat(257))).toMatchObject([
+    { path: 'pools.chat.served_as', message: expect.stringContaining('at most 256') as string },
+  ])
+})
+
 describe('text that is no fleet file', () => {
   it.each([
     ['', 1, 1, /the file is empty/],
@@ -266,7 +310,16 @@ describe('text that is no fleet file', () => {
     ['models: {}\npools: {}\nmodels: {}\n', 3, 1, /written twice/],
     ['pools: [1\nmodels: {}\n', 2, 1, /./],
     ['pools: {}\n---\nmodels: {}\n', 2, 1, /one YAML document/],
-    ['pools: *nowhere\n', 1, 1, /aliases/],
+    ['a: &here {}\npools: *nowhere\n', 2, 8, /no value before this is called &nowhere/],
+    ['pools: *later\na: &later {}\n', 1, 8, /no value before this is called &later/],
+    [
+      'pools:\n  p: &p { served_as: m }\n  q:\n    <<: *p\n',
+      4,
+      5,
+      /merge keys \(<<\) are not read/,
+    ],
+    ['7: 1\n"7": 2\n', 2, 1, /written twice/],
+    ['~: 1\n', 1, 1, /a key must be a plain word/],
     ['pools: !!js/function x\n', 1, 8, /YAML tags/],
     ['? { a: 1 }\n: 2\n', 1, 3, /a key must be a plain word/],
     ['__proto__: 1\n', 1, 1, /a key must be a plain word/],

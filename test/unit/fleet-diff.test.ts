@@ -194,8 +194,13 @@ describe('a change is said in a sentence', () => {
   })
 
   it('that never writes to a terminal what is no text', () => {
-    const shouting = edited('served_as: S', 'served_as: "\\e[2J"')
-    expect(sentences(BASE, shouting)).toEqual(['pool small: served_as S → "\\u001b[2J"'])
+    const rules = (user: string) => `rules: [{ when: { user: ${user} }, arm: canary }]`
+    const [calm, shouting] = ['x', '"\\e[2J"'].map((user) =>
+      edited('fallback: [tiny]', `fallback: [tiny]\n    ${rules(user)}`),
+    )
+    expect(sentences(calm!, shouting!)).toEqual([
+      'qwen: rule 1: when user x: arm canary → when user "\\u001b[2J": arm canary',
+    ])
   })
 
   it('with its kind and a path by names', () => {

@@ -225,6 +225,24 @@ describe('fingerprint', () => {
   })
 })
 
+describe('plans of the versions before', () => {
+  const before = snapshotOf(TERMS).terms.plans
+  const without = fleetOf(TERMS.replace(/^ {2}free: .*\n/m, ''))
+  const after = compileFleet(without, 2, {}, before).snapshot.terms!
+
+  it('are retired where the file has them no more, and tenants are told so', () => {
+    expect(after.retired).toEqual({ free: before['free'] })
+    expect(Object.keys(after.plans)).toEqual(['none', 'trial'])
+    expect(after.hash).not.toBe(compileFleet(without, 2, {}).snapshot.terms?.hash)
+  })
+
+  it('change nothing while all of them are there', () => {
+    expect(compileFleet(fleetOf(TERMS), 7, {}, before).snapshot.terms).toEqual(
+      snapshotOf(TERMS, 7).terms,
+    )
+  })
+})
+
 describe('matchesModel', () => {
   it.each([
     ['*', 'qwen', true],

@@ -34,6 +34,18 @@ describe("the operators' API", () => {
       body: 'x'.repeat(1_100_000),
       answers: [413, 'body_too_large'],
     },
+    {
+      method: 'PUT',
+      path: '/fleet',
+      body: `#${'龙'.repeat(400_000)}`, // of bytes three times as many
+      answers: [413, 'body_too_large'],
+    },
+    {
+      method: 'POST',
+      path: '/explain',
+      body: '{"body":{"model":"m"},"plan":"nope"}',
+      answers: [400, 'invalid_value'],
+    },
     { method: 'PUT', path: '/fleet', body: FLEET, match: '7', answers: [412, 'conflict'] },
     { method: 'PUT', path: '/fleet', body: FLEET, match: 'x', answers: [400, 'invalid_value'] },
     { method: 'POST', path: '/tenants', body: '{"id":"acme"}', answers: [409, 'tenant_exists'] },

@@ -231,7 +231,7 @@ describe('a secret that is not set', () => {
   const lineOf = (piece: string) => SECRETS.slice(0, SECRETS.indexOf(piece)).split('\n').length
   const missing = (name: string) => ({
     line: lineOf(name),
-    message: `secret ${name} is not set: wrangler secret put ${name}`,
+    message: `secret ${name} is not set: npx wrangler secret put ${name} --env=""`,
   })
 
   it('is a mistake of the file, at each line that names one', async () => {
@@ -355,7 +355,13 @@ describe("the operators' API", () => {
     expect(refused.message).toMatch(/^The file of version 1 has \d mistakes\./)
   })
 
-  it.each(['x'.repeat(501), 'two\nlines', '\u001B[2J'])(
+  it('writes down no characters that would show a message as another', async () => {
+    await put(FLEET, `?message=${encodeURIComponent('to \u202Egpj.exe\uFEFF 👩\u200D🔧')}`)
+    await back({ version: 1, message: '\u2066ok' })
+    expect((await fleet().file(1))?.message).toBe('to gpj.exe 👩\u200D🔧')
+  })
+
+  it.each(['x'.repeat(501), 'two\nlines', 'two\u2028lines', '\u001B[2J'])(
     'takes no message such as %j',
     async (message) => {
       const query = `?message=${encodeURIComponent(message)}`

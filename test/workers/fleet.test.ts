@@ -180,6 +180,26 @@ describe('the fleet object', () => {
     expect((await pool('p@apac').status()).instances, 'even what it leaves is known').toEqual([])
   })
 
+  it('reads a version that this release makes more of than a row can hold', async () => {
+    const instances = Array.from({ length: 8_000 }, (_, i) => {
+      return `{ id: i-${i}, url: "http://10.0.${i >> 8}.${i & 255}:8001" }`
+    })
+    const large = FLEET.replace(
+      'models:',
+      `  q: { served_as: M, instances: [${instances.join()}] }\nmodels:`,
+    )
+    await runInDurableObject(fleetStub(), (_fleet, { storage: { sql } }) => {
+      const insert = `INSERT INTO versions (version, at, models, pools, yaml, compiled)
+        VALUES (8, ?, 1, 2, ?, '{}')`
+      sql.exec(insert, Date.now(), large)
+    })
+    await abortAllDurableObjects()
+    expect((await fleet().snapshot(0))?.version).toBe(8)
+    expect((await fleet().poolConfig('q'))?.instances).toHaveLength(8_000)
+    expect(await storedFormat(), 'made anew at each start').toBeUndefined()
+    expect(await apply(FLEET, 8)).toMatchObject({ version: 9, changed: true })
+  })
+
   it('shows a file, not what was made of it', async () => {
     expect(Object.keys((await fleet().file(null)) ?? {}).sort()).toEqual([
       'at',

@@ -89,6 +89,7 @@ function placeIn(after: string | undefined): UsageKey | null {
 const time = z.int().min(0)
 const count = z.int().min(0)
 const limit = z.int().min(1).nullable()
+const serviceClass = z.enum(['interactive', 'standard', 'batch'])
 const texts = z.array(z.string()).nullable()
 const Budget = z.object({ monthly: z.number().min(0), stop: z.boolean() }).nullable()
 
@@ -157,12 +158,26 @@ const RecordInput = z.object({
       concurrency: limit.exactOptional(),
       tokensPerDay: limit.exactOptional(),
       tokensPerMonth: limit.exactOptional(),
-      class: z.enum(['interactive', 'standard', 'batch']).exactOptional(),
+      class: serviceClass.exactOptional(),
       models: z.array(z.string()).exactOptional(),
     }),
     budget: Budget,
     suspended: z.object({ at: time, reason: z.string().nullable() }).nullable(),
   }),
+  plan: z
+    .object({
+      name: z.string(),
+      models: z.array(z.string()),
+      class: serviceClass,
+      rpm: limit,
+      tpm: limit,
+      concurrency: limit,
+      tokensPerDay: limit,
+      tokensPerMonth: limit,
+      dryRun: z.boolean(),
+    })
+    .nullable()
+    .exactOptional(),
   keys: z.array(
     z.object({
       id: z.string().regex(/^[0-9A-Za-z]{8}$/),

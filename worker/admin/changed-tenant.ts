@@ -1,3 +1,4 @@
+import type { Terms } from '../../durable-objects/fleet/snapshot.ts'
 import type { ChangedTenant, TenantRpc } from '../../durable-objects/tenant/contract.ts'
 import { mergedProfile, type ProfileChange } from '../../durable-objects/tenant/profile-change.ts'
 import { isUnknownMethod } from '../../durable-objects/unknown-method.ts'
@@ -10,15 +11,17 @@ import { isUnknownMethod } from '../../durable-objects/unknown-method.ts'
  * merged here.
  *
  * @param object gives a new stub
+ * @param terms  those that hold; undefined: they are not known
  * @param now    Unix milliseconds
  */
 export async function changedTenant(
   object: () => Pick<TenantRpc, 'show' | 'update' | 'change'>,
   change: ProfileChange,
+  terms: Terms | undefined,
   now: () => number,
 ): Promise<ChangedTenant> {
   try {
-    return await object().change(change)
+    return await object().change(change, { terms })
   } catch (cause) {
     if (!isUnknownMethod(cause)) throw cause
   }

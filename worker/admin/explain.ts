@@ -1,4 +1,7 @@
 import { Hono } from 'hono'
+import { z } from 'zod'
+import { nearest } from '../../durable-objects/fleet/nearest.ts'
+import type { Snapshot } from '../../durable-objects/fleet/snapshot.ts'
 import {
   CONTRACT_VERSION,
   type Explanation,
@@ -14,10 +17,12 @@ import { callOf } from '../ingress/call.ts'
 import { ENDPOINTS } from '../ingress/endpoints.ts'
 import { saltOf } from '../ingress/salt.ts'
 import { askerOf, workFor } from '../ingress/work.ts'
-import { isObject, type Json } from '../json.ts'
-import { reach, Refusal } from '../refusal.ts'
+import type { Json } from '../json.ts'
+import { reachSoon } from '../refusal.ts'
 import { askedOf } from '../routing/asked.ts'
 import { resolveAll, type Route } from '../routing/resolve.ts'
+import { inputOf, wrong } from './input.ts'
+import { fleetNow } from './pools.ts'
 import { ACCOUNT_SERVICE, SCHEDULER } from './words.ts'
 
 export const explainRoutes = new Hono<AppEnv>()
@@ -31,30 +36,27 @@ const REMAINING_MS = 60_000
  * place of the tenant's own. Nothing is sent, and nothing changes.
  */
 explainRoutes.post('/', async (c) => {
-  const { body, path, host, tenant, key, headers, ...said } = questionIn(
-    await c.req.json().catch(() => null),
-  )
+  const { body, path, host, tenant, key, headers, ...said } = await questionIn(c.req.raw)
   const endpoint = ENDPOINTS.find((one) => one.path === path)
   if (!endpoint) {
-    throw new Refusal('invalid_value', `"path" must be one of the tenants' endpoints.`, {
-      param: 'path',
-    })
+    throw wrong('path', `"path" must be one of the tenants' endpoints.`)
   }
   const call = callOf(body, JSON.stringify(body).length)
   const { snapshot } = await entrance(c)
+  if (said.plan !== null) mustBePlan(said.plan, await fleetNow(c.env))
   const salt = await saltOf(tenant, c.env.KEY_SIGNING_SECRET)
-  const entry = await reach(ACCOUNT_SERVICE, () => entryOf(c.env, tenant))
+  const entry = await reachSoon(ACCOUNT_SERVICE, () => entryOf(c.env, tenant))
   const serviceClass = entry?.class ?? 'standard'
   const plan = said.plan ?? entry?.plan ?? null
-  const place = { host, prefix: '' }
+  const destination = { host, prefix: '' }
   const who = { tenant, keyId: key, plan: () => plan, headers }
-  const asked = askedOf(call, { ...place, ...who })
+  const asked = askedOf(call, { ...destination, ...who })
   const asker = askerOf(c.req.raw, tenant, headers)
   const work = workFor(call.body, { path, salt, asker, promptTokens: asked.promptTokens })
 
   const explainRoute = async (route: Route) => {
     const { prefix, ...told } = { ...work(route), class: serviceClass }
-    const explanation = await reach(SCHEDULER, () =>
+    const explanation = await reachSoon(SCHEDULER, () =>
       explain(poolObject(c.env, route.pool), route, { ...told, prefix }),
     )
     return {
@@ -86,36 +88,38 @@ const explain = (pool: PoolRpc, { fleet }: Route, work: Work): Promise<Explanati
     work,
   })
 
-interface Question {
-  readonly body: Json
-  readonly path: string
-  readonly host: string
-  readonly tenant: string
-  readonly key: string
+/** The most that a question may have, in bytes: as much as the most that a pool may take. */
+const MAX_BYTES = 64 * 1024 * 1024
+
+const Question = z.strictObject({
+  body: z.looseObject({}),
+  path: z.string().default('/v1/chat/completions'),
+  host: z.string().default(''),
+  tenant: z.string().default(''),
+  key: z.string().default(''),
   /** Null: the tenant's own. */
-  readonly plan: string | null
+  plan: z.string().nullable().default(null),
+  headers: z.record(z.string(), z.string()).default({}),
+})
+
+interface Question extends Omit<z.output<typeof Question>, 'body' | 'headers'> {
+  readonly body: Json
   readonly headers: Headers
 }
 
-/** @throws Refusal saying what is missing */
-function questionIn(asked: unknown): Question {
-  if (!isObject(asked)) throw wrong('body', 'Send a JSON object: {"body": {"model": …}}.')
-  const { body, headers = {} } = asked
-  if (!isObject(body)) throw wrong('body', '"body" must be the request that a tenant would send.')
-  const text = <T>(field: string, absent: T): string | T => {
-    const { [field]: value = absent } = asked
-    if (typeof value === 'string' || value === absent) return value as string | T
-    throw wrong(field, `"${field}" must be a string.`)
-  }
-  return {
-    body,
-    path: text('path', '/v1/chat/completions'),
-    host: hostIn(text('host', '')),
-    tenant: text('tenant', ''),
-    key: text('key', ''),
-    plan: text('plan', null),
-    headers: headersIn(headers),
-  }
+/** @throws Refusal saying what is missing, wrong or unknown */
+async function questionIn(request: Request): Promise<Question> {
+  const { host, headers, ...asked } = await inputOf(request, Question, MAX_BYTES)
+  return { ...asked, host: hostIn(host), headers: headersIn(headers) }
+}
+
+/** @throws Refusal where the fleet has no such plan: no rule could name it */
+function mustBePlan(plan: string, { terms }: Snapshot): void {
+  const plans = Object.keys(terms?.plans ?? {})
+  if (plans.includes(plan)) return
+  const near = nearest(plan, plans)
+  const known = plans.length === 0 ? 'the fleet has none' : `write one of ${plans.join(', ')}`
+  throw wrong('plan', `There is no plan "${plan}"; ${near ? `did you mean ${near}?` : known}`)
 }
 
 /** As a URL has it: in lower case, without a port. */
@@ -126,16 +130,11 @@ function hostIn(host: string): string {
   throw wrong('host', '"host" must be the name of a host.')
 }
 
-/** @throws Refusal also for names and values that no request can have */
-function headersIn(asked: unknown): Headers {
-  const isHeaders = isObject(asked) && Object.values(asked).every((v) => typeof v === 'string')
-  if (!isHeaders) throw wrong('headers', '"headers" must be an object of strings.')
+/** @throws Refusal for names and values that no request can have */
+function headersIn(asked: Readonly<Record<string, string>>): Headers {
   try {
-    return new Headers(asked as Record<string, string>)
+    return new Headers(asked)
   } catch {
     throw wrong('headers', '"headers" has a name or a value that no header can have.')
   }
 }
-
-const wrong = (param: string, message: string): Refusal =>
-  new Refusal('invalid_value', message, { param })

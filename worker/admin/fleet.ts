@@ -3,6 +3,7 @@ import { z } from 'zod'
 import type { Problem } from '../../durable-objects/fleet/check.ts'
 import type { Applied, Intent, RolledBack } from '../../durable-objects/fleet/contract.ts'
 import { checkDeployable } from '../../durable-objects/fleet/deployable.ts'
+import { bytesOf } from '../../durable-objects/fleet/stored-size.ts'
 import { secretsOf } from '../../durable-objects/fleet/target.ts'
 import type { Ctx } from '../entrance.ts'
 import { fleetObject, type AppEnv, type Bindings } from '../env.ts'
@@ -11,7 +12,7 @@ import { checked, inputOf } from './input.ts'
 import { operatorName } from './operator.ts'
 import { FLEET_SERVICE } from './words.ts'
 
-/** Largest fleet file, in bytes: far above any fleet, far below an object's row limit of 2 MB. */
+/** Largest fleet file that is read at all, in bytes; how much of it can be stored, its check says. */
 const MAX_FLEET_BYTES = 1024 * 1024
 
 export const fleetRoutes = new Hono<AppEnv>()
@@ -63,13 +64,17 @@ fleetRoutes.get('/versions/:version{[0-9]+}', async (c) => {
   return c.json(file)
 })
 
+/** Characters that change how a line is shown, and not what it says; joiners make letters and emoji whole. */
+const INVISIBLE = /(?![\u200C\u200D])\p{Cf}/gu
+
 /** Why something is changed: one line, since it is shown in tables. */
 export const Why = z.strictObject({
   message: z
     .string()
     .trim()
     .max(500, 'must be at most 500 characters')
-    .regex(/^\P{Cc}*$/u, 'must be one line of text')
+    .regex(/^[^\p{Cc}\p{Zl}\p{Zp}]*$/u, 'must be one line of text')
+    .transform((text) => text.replaceAll(INVISIBLE, ''))
     .optional(),
 })
 const RollbackInput = Why.extend({ version: z.int().min(1).optional() })
@@ -116,7 +121,7 @@ const noVersion = (version: number): Refusal =>
 
 async function readFile(request: Request): Promise<string> {
   const yaml = await request.text()
-  if (yaml.length <= MAX_FLEET_BYTES) return yaml
+  if (bytesOf(yaml) <= MAX_FLEET_BYTES) return yaml
   throw new Refusal('body_too_large', 'A fleet file is at most 1 MiB.')
 }
 

@@ -60,13 +60,27 @@ keyRoutes.delete('/:tenant/keys/:id', async (c) => {
 function shownOnce(created: CreatedKey, tenant: string, old?: string) {
   switch (created.kind) {
     case 'created':
-      return { key: created.key, tenant, ...created.entry }
+      return {
+        key: created.key,
+        tenant,
+        ...created.entry,
+        ...(created.old && { old: created.old }),
+      }
     case 'no-tenant':
       throw noTenant(tenant)
     case 'no-key':
+      if (created.replacedBy !== undefined) throw replaced(tenant, old, created.replacedBy)
       throw new Refusal('key_not_found', `Tenant "${tenant}" has no valid key "${old}".`)
   }
 }
+
+function replaced(tenant: string, old: string | undefined, by: string): Refusal {
+  const message = `Key "${old}" of "${tenant}" has a successor already, "${by}": rotate that one, or revoke it first.`
+  return new Refusal('key_replaced', message)
+}
+
+/** The end of the year 9999, UTC, in Unix milliseconds: a later time is a mistake in its unit. */
+const LATEST = Date.UTC(10_000, 0) - 1
 
 /**
  * When a key ends: a duration from now, a day (its beginning, UTC), a time with its zone, or Unix
@@ -80,6 +94,7 @@ export function expiryIn(said: string | number, now: number): number {
     const examples = '30d, 2026-12-31, 2026-12-31T18:00Z or Unix milliseconds'
     throw wrong('expires', `"expires" must be a duration or a time: ${examples}.`)
   }
+  if (at > LATEST) throw wrong('expires', '"expires" must be before the year 10000.')
   if (at > now) return at
   throw wrong('expires', `"expires" must be in the future; that is ${new Date(at).toISOString()}.`)
 }

@@ -3,7 +3,7 @@ import type { AppEnv } from '../env.ts'
 import { exposition, type Metric, type Sample } from './exposition.ts'
 import { armMetrics } from './model-metrics.ts'
 import { modelStatuses } from './models.ts'
-import { fleetNow, statusOf } from './pools.ts'
+import { allStatuses } from './pools.ts'
 import { metricsOf } from './pool-metrics.ts'
 import { operator } from './operator.ts'
 
@@ -11,16 +11,15 @@ import { operator } from './operator.ts'
 export const metrics = new Hono<AppEnv>()
 
 metrics.get('/', operator, async (c) => {
-  const asked = Object.values((await fleetNow(c.env)).pools)
-  const [models, answers] = await Promise.all([
+  const [models, { pools, unreachable }] = await Promise.all([
     // What a fleet object of the release before cannot say, must not take the rest away.
     modelStatuses(c.env).catch(() => []),
-    Promise.allSettled(asked.map((pool) => statusOf(c.env, pool))),
+    allStatuses(c.env),
   ])
-  const pools = answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []))
-  const reachable = answers.map(({ status }, i): Sample => {
-    return [{ pool: asked[i]?.pool ?? '' }, status === 'fulfilled' ? 1 : 0]
-  })
+  const reachable = [
+    ...pools.map(({ pool }): Sample => [{ pool }, 1]),
+    ...unreachable.map((pool): Sample => [{ pool }, 0]),
+  ]
   const page = exposition([...metricsOf(pools), up(reachable), ...armMetrics(models)])
   return c.body(page, 200, { 'content-type': TYPE })
 })

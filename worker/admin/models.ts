@@ -3,7 +3,7 @@ import { z } from 'zod'
 import type { ModelStatus, RolloutOrder } from '../../durable-objects/fleet/contract.ts'
 import { MOST_STEPS, stepsFault } from '../../durable-objects/fleet/rollout.ts'
 import { fleetObject, type AppEnv, type Bindings } from '../env.ts'
-import { reach, reachOnce, Refusal } from '../refusal.ts'
+import { reachOnce, reachSoon, Refusal } from '../refusal.ts'
 import { Why } from './fleet.ts'
 import { checked, inputOf, wrong } from './input.ts'
 import { operatorName } from './operator.ts'
@@ -49,7 +49,7 @@ modelRoutes.post('/:model/arms/:arm/rollout', async (c) => {
 
 /** Shares, rollouts and figures of all models, from the fleet object. */
 export const modelStatuses = (env: Bindings): Promise<readonly ModelStatus[]> =>
-  reach(FLEET_SERVICE, async () => (await fleetObject(env).models?.()) ?? [])
+  reachSoon(FLEET_SERVICE, async () => (await fleetObject(env).models?.()) ?? [])
 
 // An object of the release before has no such call: that ends as one that is out of reach does.
 async function ordered(env: Bindings, order: RolloutOrder) {

@@ -155,6 +155,16 @@ export function metricsOf(pools: readonly PoolStatus[]): Metric[] {
       "Of its KV cache, 0 to 1, by vLLM's word.",
       ofInstance(({ kvUse }) => kvUse),
     ),
+    counter(
+      'instance_prefix_queried_tokens',
+      "Prompt tokens looked up in its prefix cache, by vLLM's word.",
+      ofInstance(({ prefixQueries }) => prefixQueries),
+    ),
+    counter(
+      'instance_prefix_hit_tokens',
+      "Of these, tokens found there, by vLLM's word.",
+      ofInstance(({ prefixHits }) => prefixHits),
+    ),
     gauge(
       'instance_error_rate',
       'Share of its recent requests that failed, decaying.',

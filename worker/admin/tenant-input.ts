@@ -72,7 +72,12 @@ const network = z
   .refine(isNetwork, 'must be an address or a network (CIDR), e.g. 192.0.2.7 or 2001:db8::/32')
 
 export const NewKeyInput = z.strictObject({
-  name: z.string().max(200).nullable().default(null),
+  name: z
+    .string()
+    .max(200)
+    .regex(/^\P{Cc}*$/u, 'must be one line of text, without control characters')
+    .nullable()
+    .default(null),
   expires: z
     .union([z.string(), z.int()], 'must be a date, a duration such as 30d, or Unix milliseconds')
     .nullable()

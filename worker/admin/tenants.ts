@@ -37,7 +37,9 @@ tenantRoutes.post('/', async (c) => {
   checkPlan(fleet, plan)
   const own = changedOverrides({}, namedModels(overrides, fleet))
   const profile: Profile = { plan, overrides: own, budget, suspended: null }
-  const tenant = await reachOnce(ACCOUNT_SERVICE, () => tenantObject(c.env, id).create(id, profile))
+  const tenant = await reachOnce(ACCOUNT_SERVICE, () =>
+    tenantObject(c.env, id).create(id, profile, { terms: fleet?.terms }),
+  )
   if (!tenant) throw new Refusal('tenant_exists', `There is a tenant "${id}" already.`)
   return c.json({ ...tenant, ...profile, overrides: saidOverrides(own) }, 201)
 })
@@ -61,7 +63,7 @@ tenantRoutes.patch('/:tenant', async (c) => {
   checkPlan(fleet, change.plan)
   const overrides = change.overrides && namedModels(change.overrides, fleet)
   const changed = await reach(ACCOUNT_SERVICE, () =>
-    changedTenant(object, { ...change, overrides }, Date.now),
+    changedTenant(object, { ...change, overrides }, fleet?.terms, Date.now),
   )
   switch (changed.kind) {
     case 'changed':
