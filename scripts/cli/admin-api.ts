@@ -4,17 +4,30 @@ import process from 'node:process'
 import { isPrivateHost } from '../../durable-objects/fleet/address.ts'
 import type { Problem } from '../../durable-objects/fleet/check.ts'
 import { EXIT, Failure } from './failure.ts'
+import { ownToken } from './token.ts'
 
 const LOCAL_FILE = '.penstock/local.json'
 const TIMEOUT_MS = 30_000
+/** The `x-request-id` that every answer of a router has: another service's JSON is no answer. */
+const REQUEST_ID = /^req_[0-9a-f]{32}$/
 
+/** A router that somebody means. */
 interface Place {
   readonly url: URL
-  readonly token: string
+  /** What the local run keeps of itself, where it is the one that is meant. */
+  readonly local: LocalRun
+  /** Whether it was named: a token of the environment is meant for it then. */
+  readonly isNamed: boolean
+}
+
+interface LocalRun {
+  readonly url?: string
+  readonly apiKey?: string
+  readonly adminToken?: string
 }
 
 /** The local run of this folder, when there is one. */
-function localRun(): { readonly url?: string; readonly adminToken?: string } {
+function localRun(): LocalRun {
   if (!existsSync(LOCAL_FILE)) return {}
   try {
     return JSON.parse(readFileSync(LOCAL_FILE, 'utf8')) as object
@@ -26,10 +39,14 @@ function localRun(): { readonly url?: string; readonly adminToken?: string } {
 const sameUrl = (a: string, b: string | undefined): boolean =>
   b !== undefined && URL.canParse(a) && URL.canParse(b) && new URL(a).href === new URL(b).href
 
-/** `--url`, else PENSTOCK_URL, else the local run; a token goes only to the place it belongs to. */
-function placeOf(urlOption: string | undefined): Place {
+/**
+ * `--url`, else PENSTOCK_URL, else the local run.
+ * @param secret what would go there and must not travel unencrypted
+ * @throws Failure
+ */
+export function placeOf(urlOption: string | undefined, secret: string): Place {
   const local = localRun()
-  const named = urlOption ?? process.env['PENSTOCK_URL']
+  const named = urlOption ?? (process.env['PENSTOCK_URL'] || undefined)
   const text = named ?? local.url
   if (text === undefined) {
     throw new Failure(
@@ -41,18 +58,23 @@ function placeOf(urlOption: string | undefined): Place {
     throw new Failure(EXIT.invalid, 'the URL must be whole, e.g. https://llm.example.com')
   }
   const url = new URL(text)
-  const ownToken = process.env['PENSTOCK_ADMIN_TOKEN']
-  const localToken = sameUrl(text, local.url) ? local.adminToken : undefined
-  const token = named === undefined ? (localToken ?? ownToken) : (ownToken ?? localToken)
-  if (!token)
-    throw new Failure(EXIT.invalid, 'set PENSTOCK_ADMIN_TOKEN to the admin token of this router')
   if (url.protocol === 'http:' && !isPrivateHost(url.hostname)) {
     throw new Failure(
       EXIT.invalid,
-      `the admin token must not travel unencrypted: use https://${url.host}`,
+      `${secret} must not travel unencrypted: use https://${url.host}`,
     )
   }
-  return { url, token }
+  const isLocal = sameUrl(text, local.url)
+  return { url, local: isLocal ? local : {}, isNamed: named !== undefined }
+}
+
+/**
+ * The admin token for a router, where there is one: each goes only to the place it belongs to.
+ * @throws Failure
+ */
+export function tokenFor({ local, isNamed }: Place): string | undefined {
+  const own = ownToken(process.env)
+  return isNamed ? (own ?? local.adminToken) : (local.adminToken ?? own)
 }
 
 export interface Call {
@@ -103,7 +125,11 @@ export async function callAdmin<T>(
   path: readonly string[],
   call: Call = {},
 ): Promise<T> {
-  const { url, token } = placeOf(urlOption)
+  const place = placeOf(urlOption, 'the admin token')
+  const { url } = place
+  const token = tokenFor(place)
+  if (!token)
+    throw new Failure(EXIT.invalid, 'set PENSTOCK_ADMIN_TOKEN to the admin token of this router')
   const { method = 'GET', query = {}, body, ifMatch } = call
   const headers = new Headers({ authorization: `Bearer ${token}`, accept: 'application/json' })
   if (body !== undefined) {
@@ -118,6 +144,7 @@ export async function callAdmin<T>(
   }
   let status: number
   let text: string
+  let isOurs: boolean
   try {
     const response = await fetch(target, {
       method,
@@ -129,6 +156,7 @@ export async function callAdmin<T>(
         : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
     })
     status = response.status
+    isOurs = REQUEST_ID.test(response.headers.get('x-request-id') ?? '')
     text = await response.text()
   } catch (cause) {
     throw new Failure(EXIT.unreachable, `cannot reach ${url.origin}: ${reasonOf(cause)}`)
@@ -139,7 +167,7 @@ export async function callAdmin<T>(
   } catch {
     answer = null
   }
-  if (!isRecord(answer)) {
+  if (!isRecord(answer) || (!isOurs && status < 500)) {
     throw new Failure(
       EXIT.unreachable,
       `${url.origin} answered ${status}, not as the router would: something on the way, or another service`,

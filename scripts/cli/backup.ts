@@ -1,4 +1,5 @@
 /** A router's memory in a file: fleet versions, rollouts, tenants, hashes of keys, ledgers. Never a secret. */
+import { randomBytes } from 'node:crypto'
 import { closeSync, existsSync, openSync, renameSync, rmSync, writeSync } from 'node:fs'
 import type { Command } from 'commander'
 import type {
@@ -16,6 +17,7 @@ import { eachAtOnce } from './at-once.ts'
 import { BACKUP, countsOf } from './backup-file.ts'
 import type { BackupLine, Counts, TenantLine, UsageLine } from './backup-file.ts'
 import { EXIT, Failure } from './failure.ts'
+import { cannotWrite } from './files.ts'
 import { networked } from './fleet.ts'
 import type { Networked } from './fleet.ts'
 import { paint, print, printJson } from './output.ts'
@@ -24,34 +26,39 @@ import { addRestoreCommand } from './restore.ts'
 
 /** Tenants that are read at once. */
 const AT_ONCE = 8
+/** Hashes of keys are nobody else's business. */
+const ONLY_OURS = 0o600
 /** Lines of a ledger that are read at once. */
 const LINES = 2_000
 
 async function backup({ url, json, out }: Networked & { readonly out: string }): Promise<void> {
-  if (existsSync(out)) throw new Failure(EXIT.conflict, `${out} is there already; name a new file`)
-  const partial = `${out}.partial`
-  const file = opened(partial)
+  refuseTaken(out)
+  const partial = `${out}.${randomBytes(4).toString('hex')}.partial` // somebody else may make one, too
+  const written = <T>(step: () => T): T => {
+    try {
+      return step()
+    } catch (cause) {
+      throw cannotWrite(partial, cause)
+    }
+  }
+  const file = written(() => openSync(partial, 'wx', ONLY_OURS))
   const counts = { versions: 0, rollouts: 0, tenants: 0, keys: 0, usage: 0 }
   try {
-    const write = (line: BackupLine) => void writeSync(file, `${JSON.stringify(line)}\n`)
+    const write = (line: BackupLine) =>
+      void written(() => writeSync(file, `${JSON.stringify(line)}\n`))
     await writeAll(url, write, counts)
+    refuseTaken(out)
+    written(() => renameSync(partial, out))
+  } finally {
     closeSync(file)
-    renameSync(partial, out)
-  } catch (cause) {
     rmSync(partial, { force: true })
-    throw cause
   }
   if (json) printJson({ file: out, counts })
   else print(`${paint.green('written')} ${out}: ${countsIn(counts)}`)
 }
 
-/** Hashes of keys are nobody else's business. */
-function opened(file: string): number {
-  try {
-    return openSync(file, 'w', 0o600)
-  } catch (cause) {
-    throw new Failure(EXIT.invalid, `cannot write ${file}: ${(cause as Error).message}`)
-  }
+function refuseTaken(out: string): void {
+  if (existsSync(out)) throw new Failure(EXIT.conflict, `${out} is there already; name a new file`)
 }
 
 async function writeAll(
@@ -139,6 +146,7 @@ const countsIn = ({ versions, rollouts, tenants, keys, usage }: Counts): string 
 /** `backup` and `restore`. */
 export function addBackupCommands(program: Command): void {
   networked(program.command('backup'))
+    .summary('write fleet versions, tenants and ledgers to a file')
     .description('write fleet versions, rollouts, tenants, key hashes and ledgers to a file')
     .requiredOption('--out <file>', 'a new file; one JSON per line')
     .action(backup)

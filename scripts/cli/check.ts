@@ -1,10 +1,9 @@
-import { writeFileSync } from 'node:fs'
 import type { Command } from 'commander'
 import type { Problem } from '../../durable-objects/fleet/check.ts'
 import { fleetJsonSchema } from '../../durable-objects/fleet/schema.ts'
 import { callAdmin } from './admin-api.ts'
 import { EXIT, Failure } from './failure.ts'
-import { readFleet, readText } from './files.ts'
+import { mistaken, readFleet, readText, writeText } from './files.ts'
 import { complainOf, paint, print, printJson } from './output.ts'
 
 interface SchemaOptions {
@@ -21,7 +20,7 @@ function schema({ out, check, json }: SchemaOptions): void {
       `${check} is not up to date; write it anew with: penstock schema --out ${check}`,
     )
   }
-  if (out !== undefined) writeFileSync(out, text)
+  if (out !== undefined) writeText(out, text)
   if (out === undefined && check === undefined) print(text.trimEnd())
   else if (json) printJson({ file: out ?? check, upToDate: true })
 }
@@ -55,11 +54,7 @@ async function checkThere(
   })
   if (problems.length === 0) return
   if (!json) complainOf(file, text, problems)
-  const count = problems.length === 1 ? '1 mistake' : `${problems.length} mistakes`
-  throw new Failure(EXIT.invalid, `${count} in ${file}, says the router`, {
-    code: 'invalid_fleet',
-    problems,
-  })
+  throw mistaken(file, problems, 'the router')
 }
 
 /** The commands that need no network, unless they are told of a router: `check` and `schema`. */

@@ -27,6 +27,7 @@ async function diff(file: string, { url, json = false }: Networked): Promise<voi
 /** The command `diff`. */
 export function addDiffCommand(program: Command): void {
   networked(program.command('diff'))
+    .summary('say what would change if a fleet file were applied')
     .description('say what would change if a fleet file were applied; exits 2 if anything would')
     .argument('[file]', 'the fleet file', 'fleet.yaml')
     .action(diff)

@@ -5,9 +5,20 @@ const WIDTH = 100
 /** Between two columns of a table. */
 const GAP = 2
 
-export const dateOf = (time: number): string => new Date(time).toISOString().slice(0, 10)
+/** `2026-11-23`; Unix milliseconds later than any date are `never`. */
+export const dateOf = (time: number): string => isoOf(time)?.split('T')[0] ?? 'never'
 
-export const timeOf = (time: number): string => `${new Date(time).toISOString().slice(0, 16)}Z`
+/** `2026-11-23T14:00Z` */
+export const timeOf = (time: number): string => isoOf(time)?.replace(/:[^:]*Z$/, 'Z') ?? 'never'
+
+function isoOf(time: number): string | null {
+  const date = new Date(time)
+  return Number.isNaN(date.getTime()) ? null : date.toISOString()
+}
+
+/** What somebody has written, in one line of which no terminal takes a part for a command. */
+export const legible = (text: string): string =>
+  text.replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '\u{fffd}')
 
 const WHOLE = new Intl.NumberFormat('en-US')
 const SHORT = new Intl.NumberFormat('en-US', { notation: 'compact', maximumSignificantDigits: 4 })

@@ -52,8 +52,9 @@ async function untilEmpty(
       failed = 0
       seen(status)
       if (leftOn(status, instance) === 0) return
+      // One that has left the file drains too, whether it was told to or not.
       const isUndone = status.instances.some(
-        ({ id, drained }) => id === instance && drained === false,
+        ({ id, drained, state }) => id === instance && drained === false && state !== 'draining',
       )
       if (isUndone) {
         throw new Failure(EXIT.conflict, `somebody lets ${instance} work again; it is not empty`)
@@ -80,6 +81,7 @@ async function undrain(
 /** The commands `drain` and `undrain`. */
 export function addDrainCommands(program: Command): void {
   networked(program.command('drain'))
+    .summary('give an instance no new requests')
     .description('give an instance no new requests, and wait until it has none left')
     .argument('<pool>')
     .argument('<instance>')

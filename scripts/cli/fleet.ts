@@ -3,6 +3,7 @@ import type { Command } from 'commander'
 import type { InstanceStatus, PoolStatus } from '../../durable-objects/pool/contract.ts'
 import { callAdmin } from './admin-api.ts'
 import { currentFleet } from './changes.ts'
+import { alignedRight } from './display.ts'
 import { isoSeconds } from './time.ts'
 import { readFleet } from './files.ts'
 import { modelsIfKnown, rolloutSentences } from './models.ts'
@@ -40,6 +41,9 @@ async function apply(file: string, options: ApplyOptions): Promise<void> {
   await makeVersion({ name: file, text, current, path: ['fleet'], call }, options)
 }
 
+const HEAD = ['pool', 'instance', 'state', 'in flight', 'running', 'waiting', 'since', 'reason']
+const NUMBERS = new Set([3, 4, 5])
+
 const instanceRow = (pool: PoolStatus, it: InstanceStatus): string[] => [
   pool.pool,
   it.id,
@@ -63,8 +67,8 @@ async function status({ url, json }: Networked): Promise<void> {
   if (pools.length === 0) print('no pool is running; apply a fleet file first')
   else {
     const rows = pools.flatMap((pool) => pool.instances.map((it) => instanceRow(pool, it)))
-    const head = ['pool', 'instance', 'state', 'in flight', 'running', 'waiting', 'since', 'reason']
-    print(table(head, rows))
+    const aligned = alignedRight(HEAD, rows, NUMBERS)
+    print(table(aligned.head, aligned.rows))
   }
   for (const sentence of rolloutSentences(await modelsIfKnown(url), Date.now())) print(sentence)
   for (const pool of unreachable) complain(`pool ${pool} cannot be reached`)

@@ -2,12 +2,15 @@ import type { Command } from 'commander'
 import type { VersionEntry, VersionFile } from '../../durable-objects/fleet/contract.ts'
 import { callAdmin } from './admin-api.ts'
 import { currentFleet } from './changes.ts'
-import { fitted } from './display.ts'
+import { alignedRight, fitted } from './display.ts'
 import { EXIT, Failure } from './failure.ts'
 import { networked, versionNumber, type Networked } from './fleet.ts'
 import { makeVersion } from './new-version.ts'
 import { print, printJson, table } from './output.ts'
 import { isoSeconds } from './time.ts'
+
+/** Columns of {@link history}. */
+const NUMBERS = new Set([0, 3, 4])
 
 async function history({ url, json }: Networked): Promise<void> {
   const answer = await callAdmin<{ versions: VersionEntry[] }>(url, ['fleet', 'versions'])
@@ -23,7 +26,8 @@ async function history({ url, json }: Networked): Promise<void> {
   ])
   const head = ['version', 'at', 'by', 'models', 'pools', 'why']
   const [fittedHead = head, ...fittedRows] = fitted([head, ...rows], head.length - 1)
-  return print(table(fittedHead, fittedRows))
+  const aligned = alignedRight(fittedHead, fittedRows, NUMBERS)
+  return print(table(aligned.head, aligned.rows))
 }
 
 interface RollbackOptions extends Networked {
@@ -62,6 +66,7 @@ async function versionBefore(url: string | undefined, current: VersionEntry): Pr
 /** The commands about the fleet as it was: `history`, `rollback`. */
 export function addHistoryCommands(program: Command): void {
   networked(program.command('history'))
+    .summary('list the versions: when, by whom and why')
     .description('list the versions that were made: when, by whom and why; newest first')
     .action(history)
   networked(program.command('rollback'))

@@ -5,6 +5,7 @@ import type { ArmName } from '../../durable-objects/pool/contract.ts'
 import { callAdmin, type Call } from './admin-api.ts'
 import { changesTo, confirmLosses, printDifferences } from './changes.ts'
 import { EXIT, Failure } from './failure.ts'
+import { mistaken } from './files.ts'
 import { modelsIfKnown, rolloutSentences } from './models.ts'
 import { complain, complainOf, paint, print, printJson } from './output.ts'
 import { withProgress } from './progress.ts'
@@ -48,8 +49,9 @@ export async function makeVersion(
   const waiting = (seconds: number) => `waiting until every pool has taken it … ${seconds} s`
   const answer = await withProgress(waiting, made).catch((cause: unknown) => {
     const problems = cause instanceof Failure ? cause.details.problems : undefined
-    if (problems && !json) complainOf(name, text, problems)
-    throw cause
+    if (!problems || json) throw cause
+    complainOf(name, text, problems)
+    throw mistaken(name, problems, 'the router')
   })
   if (json) printJson({ ...answer, differences: changes.differences })
   else {

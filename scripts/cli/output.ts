@@ -5,7 +5,7 @@ import type { Problem } from '../../durable-objects/fleet/check.ts'
 import type { Failure } from './failure.ts'
 
 const coloursFor = (stream: NodeJS.WriteStream) =>
-  pc.createColors(stream.isTTY && process.env['NO_COLOR'] === undefined)
+  pc.createColors(stream.isTTY && !process.env['NO_COLOR'])
 
 export const paint = coloursFor(process.stdout)
 export const paintError = coloursFor(process.stderr)

@@ -100,6 +100,7 @@ interface Restored {
 
 export function addRestoreCommand(program: Command): void {
   networked(program.command('restore'))
+    .summary('put a backup back into an empty router')
     .description('put a backup back into an empty router with the same signing secret')
     .argument('<file>', 'what backup has written')
     .option('--yes', 'do not ask')

@@ -85,6 +85,7 @@ function show(models: readonly ModelStatus[]): void {
 /** The command `rollout`. */
 export function addRolloutCommand(program: Command): void {
   networked(program.command('rollout'))
+    .summary("raise an arm's share step by step, or show how it is doing")
     .description(
       "raise the share of a model's arm (one of the pools that serve it) step by step, or change a rollout that runs; with a model alone, show its arms, with nothing, all models",
     )
@@ -99,11 +100,11 @@ export function addRolloutCommand(program: Command): void {
     .addHelpText(
       'after',
       `
-  penstock rollout qwen canary 1% 5% 25% 100%   the first share at once, each next one after --every
-  penstock rollout qwen canary pause            keeps the share as it is
-  penstock rollout qwen canary resume           goes on where it stood
-  penstock rollout qwen canary abort            sends the arm nothing more
-  penstock rollout qwen canary end              forgets the rollout: the weights of the fleet file hold again`,
+  penstock rollout qwen canary 1% 5% 25%   the first now, then one each --every
+  penstock rollout qwen canary pause       keeps the share as it is
+  penstock rollout qwen canary resume      goes on where it stood
+  penstock rollout qwen canary abort       sends the arm nothing more
+  penstock rollout qwen canary end         the fleet file's weights hold again`,
     )
     .action(rollout)
 }

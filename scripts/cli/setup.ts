@@ -107,6 +107,7 @@ function toldStopped(cause: unknown): never {
 export function addSetupCommand(program: Command): void {
   program
     .command('setup')
+    .summary('set up a router from a Cloudflare account and a fleet file')
     .description(
       "set up a router from a Cloudflare account and a fleet file: the Worker's secrets, its deployment, tunnels, the fleet, a first tenant and its key; asks before secrets, deployment and tunnels; run again, it goes on where it stopped",
     )

@@ -2,9 +2,8 @@
 import process from 'node:process'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Command } from 'commander'
-import { isPrivateHost } from '../../durable-objects/fleet/address.ts'
 import type { PoolStatus } from '../../durable-objects/pool/contract.ts'
-import { callAdmin } from './admin-api.ts'
+import { callAdmin, placeOf, tokenFor } from './admin-api.ts'
 import { grouped } from './display.ts'
 import { EXIT, Failure } from './failure.ts'
 import { networked, type Networked } from './fleet.ts'
@@ -23,8 +22,9 @@ interface Options extends Networked {
 
 async function smoke(options: Options, bounds: Bounds): Promise<void> {
   const { json = false, quick = false, model = null } = options
-  const url = urlOf(options)
-  const key = options.key ?? process.env['PENSTOCK_KEY']
+  const place = placeOf(options.url, 'the key')
+  const url = place.url.href.replace(/\/+$/, '')
+  const key = options.key ?? (process.env['PENSTOCK_KEY'] || place.local.apiKey)
   if (!key) throw new Failure(EXIT.invalid, 'which key? give --key or set PENSTOCK_KEY')
   const now = () => performance.now()
   let doing = ''
@@ -45,7 +45,7 @@ async function smoke(options: Options, bounds: Bounds): Promise<void> {
     random: Math.random,
     sleep: (ms: number, signal?: AbortSignal) =>
       delay(ms, undefined, signal && { signal }).catch(() => undefined),
-    inFlight: process.env['PENSTOCK_ADMIN_TOKEN'] ? () => inFlightAt(url) : null,
+    inFlight: tokenFor(place) === undefined ? null : () => inFlightAt(options.url),
   }
   const running = runChecks(plan, listener).catch((cause: unknown) => {
     const { code, message } = cause as NodeJS.ErrnoException
@@ -60,20 +60,7 @@ async function smoke(options: Options, bounds: Bounds): Promise<void> {
   }
 }
 
-/** @throws Failure where it is missing, or the key would go out unencrypted */
-function urlOf({ url = process.env['PENSTOCK_URL'] }: Options): string {
-  if (!url) throw new Failure(EXIT.invalid, 'which router? give --url or set PENSTOCK_URL')
-  if (!/^https?:\/\//.test(url) || !URL.canParse(url)) {
-    throw new Failure(EXIT.invalid, 'the URL must be whole, e.g. https://llm.example.com')
-  }
-  const { protocol, hostname, host } = new URL(url)
-  if (protocol === 'http:' && !isPrivateHost(hostname)) {
-    throw new Failure(EXIT.invalid, `the key must not travel unencrypted: use https://${host}`)
-  }
-  return url
-}
-
-async function inFlightAt(url: string): Promise<number> {
+async function inFlightAt(url: string | undefined): Promise<number> {
   const { pools } = await callAdmin<{ pools: readonly PoolStatus[] }>(url, ['pools'])
   const instances = pools.flatMap((pool) => pool.instances)
   return instances.reduce((sum, instance) => sum + instance.inFlight, 0)
@@ -109,10 +96,11 @@ function summary({ model, checks, tokens }: Report): string {
  */
 export function addSmokeCommand(program: Command, bounds: Bounds = BOUNDS): void {
   networked(program.command('smoke'))
+    .summary('try a deployed router from outside')
     .description(
       "try a deployed router from outside, as a tenant's program would: firewall, streaming, aborted requests, long answers; takes about 15 minutes, and tokens",
     )
-    .option('--key <key>', 'API key of a tenant; without it, PENSTOCK_KEY')
+    .option('--key <key>', 'API key of a tenant; without it, PENSTOCK_KEY or that of the local run')
     .option('--model <name>', 'the model to ask; without it, the first that the key may use')
     .option(
       '--quick',
@@ -121,8 +109,9 @@ export function addSmokeCommand(program: Command, bounds: Bounds = BOUNDS): void
     .addHelpText(
       'after',
       `
-Prints a line for each check: ok, failed, or "not shown" (nothing is wrong as far as one can see, but it could
-not be proven). Exits with 1 where a check failed, with 5 where nothing answers.`,
+Prints a line for each check: ok, failed, or "not shown" (nothing is wrong as
+far as one can see, but it could not be proven). Exits with 1 where a check
+failed, with 5 where nothing answers.`,
     )
     .action((options: Options) => smoke(options, bounds))
 }

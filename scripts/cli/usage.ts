@@ -158,6 +158,7 @@ export function usagePicture(
 /** `usage`: what tenants have used, to look at or to bill. */
 export function addUsageCommand(program: Command): void {
   networked(program.command('usage'))
+    .summary('show what a tenant, or every tenant, has used')
     .description('show what a tenant, or every tenant, has used; this month unless said')
     .argument('[tenant]')
     .option('--from <day>', '2026-11, 2026-11-23 or 2026-11-23T14:00Z')

@@ -1,5 +1,10 @@
 import type { PoolStatus } from '../../durable-objects/pool/contract.ts'
 
+export interface KeyRefusal {
+  readonly code?: string
+  readonly message?: string
+}
+
 /** The part of the admin API that a local run and the tests use. */
 export interface Admin {
   applyFleet(yaml: string): Promise<void>
@@ -7,8 +12,8 @@ export interface Admin {
   createTenant(id: string, plan?: string): Promise<void>
   /** Returns the key; the only time it is seen. */
   createKey(tenant: string, name: string): Promise<string>
-  /** Whether the router knows a tenant's key. */
-  accepts(apiKey: string): Promise<boolean>
+  /** Why the router refuses a tenant's key; null where it takes it. */
+  refusal(apiKey: string): Promise<KeyRefusal | null>
   pools(): Promise<readonly PoolStatus[]>
 }
 
@@ -42,11 +47,11 @@ export function adminOf(url: string, token: string): Admin {
       const response = await post(`/admin/tenants/${tenant}/keys`, { name })
       return (await json<{ key: string }>(response, `create a key for ${tenant}`)).key
     },
-    async accepts(apiKey) {
+    async refusal(apiKey) {
       const headers = { authorization: `Bearer ${apiKey}` }
       const response = await fetch(`${url}/v1/models`, { headers })
-      await response.text()
-      return response.ok
+      const { error = {} } = (await response.json()) as { readonly error?: KeyRefusal }
+      return response.ok ? null : error
     },
     async pools() {
       const answer = await json<{ pools: readonly PoolStatus[] }>(

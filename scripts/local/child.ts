@@ -1,5 +1,6 @@
 import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process'
 import { once } from 'node:events'
+import process from 'node:process'
 
 export interface ChildOptions {
   readonly command: string
@@ -19,11 +20,15 @@ export interface Child {
   stop(signal: NodeJS.Signals, graceMs: number): Promise<void>
 }
 
-/** Waits for its own end of file, which comes when our process is gone, however it went. */
-const WATCHDOG = 'read -r _; kill "$0"; sleep 1; kill -KILL "$0"; rm -rf -- "$1"'
+/**
+ * Waits for its own end of file, which comes when our process is gone, however it went. (`kill -KILL` takes no
+ * group in every shell; `kill -s KILL` does.)
+ */
+const WATCHDOG = 'read -r _; kill "$0"; sleep 1; kill -s KILL -- "-$0"; rm -rf -- "$1"'
 
 /**
- * Starts a process that lives no longer than this one, not even after SIGKILL.
+ * Starts a process that lives no longer than this one, not even after SIGKILL; nor does what it starts itself
+ * outlive it, such as workers of Nginx, which would keep its port.
  *
  * It gets a process group of its own: a Ctrl-C in the terminal then reaches only us, and we stop things in
  * order instead of seeing them die.
@@ -43,13 +48,14 @@ export async function startChild(options: ChildOptions): Promise<Child> {
     detached: true,
   })
   watchdog.on('error', () => {}) // no /bin/sh: the handler on exit below is what remains
-  const kill = () => child.kill('SIGKILL')
+  const kill = () => killGroup(pid)
   process.on('exit', kill)
 
   const ended = new Promise<string>((resolve) => {
     child.once('exit', (code, signal) => {
       process.off('exit', kill)
       watchdog.kill('SIGKILL')
+      kill() // what it leaves behind, had it no time to see to that itself
       resolve(signal ? `ended by ${signal}` : `ended with code ${code}`)
     })
   })
@@ -64,5 +70,13 @@ export async function startChild(options: ChildOptions): Promise<Child> {
       await ended
       clearTimeout(force)
     },
+  }
+}
+
+function killGroup(leader: number): void {
+  try {
+    process.kill(-leader, 'SIGKILL')
+  } catch {
+    // Gone already.
   }
 }

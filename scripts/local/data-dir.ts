@@ -1,6 +1,15 @@
 import { randomBytes } from 'node:crypto'
-import { chmodSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import {
+  chmodSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
+import { dirname, join } from 'node:path'
+import { EXIT, Failure } from '../cli/failure.ts'
 
 /** What a local run keeps from one start to the next, beside the objects' storage. */
 export interface KeptSecrets {
@@ -40,25 +49,25 @@ export interface DataDir {
   release(): void
 }
 
-/** Raised when another run has the directory; the message is for the user as it is. */
-export class DataDirInUse extends Error {
-  override readonly name = 'DataDirInUse'
-}
-
 /**
  * Makes the directory if it is missing and takes it for this process.
  *
  * @param path     absolute path
  * @param isOurs   whether a process id belongs to a running local run
- * @throws {DataDirInUse} when another run has it
+ * @throws {Failure} when another run has it, or it cannot be had
  */
 export function openDataDir(path: string, isOurs: (pid: number) => boolean = isLocalRun): DataDir {
-  mkdirSync(path, { recursive: true, mode: 0o700 })
-  chmodSync(path, 0o700)
   const lock = join(path, 'lock')
-  takeLock(path, lock, isOurs)
   const local = join(path, 'local.json')
-  rmSync(local, { force: true }) // whatever a run that was killed has left
+  try {
+    makeDir(path)
+    chmodSync(path, 0o700)
+    takeLock(path, lock, isOurs)
+    rmSync(local, { force: true }) // whatever a run that was killed has left
+  } catch (cause) {
+    if (cause instanceof Failure) throw cause
+    throw new Failure(EXIT.invalid, `cannot keep state in ${path}: ${(cause as Error).message}`)
+  }
   const secretsFile = join(path, 'secrets.json')
   let held = true
   return {
@@ -76,6 +85,15 @@ export function openDataDir(path: string, isOurs: (pid: number) => boolean = isL
   }
 }
 
+/** Step by step: Node's own `recursive` goes on for ever below /proc, where nothing can be made. */
+function makeDir(path: string): void {
+  const there = statSync(path, { throwIfNoEntry: false })
+  if (there?.isDirectory()) return
+  if (there) throw new Error(`${path} is not a directory`)
+  makeDir(dirname(path))
+  mkdirSync(path, { mode: 0o700 })
+}
+
 function takeLock(path: string, lock: string, isOurs: (pid: number) => boolean): void {
   const take = () => writeFileSync(lock, `${process.pid}\n`, { flag: 'wx', mode: 0o600 })
   try {
@@ -84,7 +102,8 @@ function takeLock(path: string, lock: string, isOurs: (pid: number) => boolean):
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
     const holder = Number(readFileSync(lock, 'utf8'))
     if (holder !== process.pid && isOurs(holder)) {
-      throw new DataDirInUse(
+      throw new Failure(
+        EXIT.conflict,
         `${path} is in use by another local run (process ${holder}): stop it, or choose another directory with --data`,
       )
     }

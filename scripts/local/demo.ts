@@ -48,11 +48,8 @@ export async function startDemo(
     return { fleet: checked(yaml), yaml, secrets: {}, instances, ended: new Promise(() => {}) }
   }
 
-  const port = await firstFreePort({
-    host: HOST,
-    from: NGINX_PORT,
-    onTaken: (taken, next) => screen.note(`port ${taken} is taken, trying ${next} for nginx`),
-  })
+  const port = await firstFreePort({ host: HOST, from: NGINX_PORT })
+  if (port !== NGINX_PORT) screen.note(`port ${NGINX_PORT} is taken: nginx gets ${port}`)
   const yaml = localFleet(example, ports, `http://${HOST}:${port}`)
   const fleet = checked(yaml)
   const nodeKey = randomBytes(24).toString('base64url')
@@ -70,14 +67,8 @@ async function startSims(fleet: FleetFile, stack: AsyncDisposableStack, screen: 
   const instances: LocalInstance[] = []
   for (const { id, pool, servedAs, slots, port: wish } of wanted) {
     if (wish !== null) promised.delete(wish)
-    const port = await firstFreePort({
-      host: HOST,
-      from: wish ?? beyond,
-      promised,
-      onTaken: (taken, next) => {
-        if (!promised.has(taken)) screen.note(`port ${taken} is taken, trying ${next} for ${id}`)
-      },
-    })
+    const port = await firstFreePort({ host: HOST, from: wish ?? beyond, promised })
+    if (wish !== null && port !== wish) screen.note(`port ${wish} is taken: ${id} gets ${port}`)
     promised.add(port)
     const sim = await startSim({ model: servedAs, host: HOST, port, maxNumSeqs: slots })
     stack.defer(() => sim.close())

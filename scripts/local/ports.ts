@@ -1,20 +1,34 @@
 import { createServer } from 'node:net'
+import { EXIT, Failure } from '../cli/failure.ts'
 
 const LAST_PORT = 65_535
 /** Ports tried in a row before giving up: a whole block taken means that something else is wrong. */
 const TRIES = 100
 
-/** Whether `port` can be listened on at `host` right now; 0 always can. */
+/**
+ * Whether `port` can be listened on at `host` right now; 0 always can.
+ * @throws {Failure} where that is no address of this machine, or the port is not for us
+ */
 export function isFree(host: string, port: number): Promise<boolean> {
   const server = createServer()
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
       if (error.code === 'EADDRINUSE') resolve(false)
-      else reject(new Error(`cannot listen on ${host}:${port}: ${error.message}`, { cause: error }))
+      else reject(cannotListen(host, port, error))
     })
     server.listen({ host, port, exclusive: true }, () => server.close(() => resolve(true)))
   })
 }
+
+const NO_ADDRESS: ReadonlySet<unknown> = new Set(['EADDRNOTAVAIL', 'ENOTFOUND', 'EAI_AGAIN'])
+
+const cannotListen = (host: string, port: number, { code, message }: NodeJS.ErrnoException) =>
+  new Failure(
+    EXIT.invalid,
+    NO_ADDRESS.has(code)
+      ? `${host} is not an address of this machine`
+      : `cannot listen on ${host}:${port}: ${message}`,
+  )
 
 export interface PortWish {
   readonly host: string
@@ -22,8 +36,6 @@ export interface PortWish {
   readonly from: number
   /** Ports that are promised to somebody who does not listen yet. */
   readonly promised?: ReadonlySet<number>
-  /** Told of each port that is not to be had, and which one is tried next. */
-  readonly onTaken?: (port: number, next: number) => void
   /** {@link isFree}, but in tests. */
   readonly probe?: (host: string, port: number) => Promise<boolean>
 }
@@ -31,14 +43,13 @@ export interface PortWish {
 /**
  * The first port from `from` upwards that nobody listens on.
  *
- * @throws when a hundred in a row are taken, or `host` is not an address of this machine
+ * @throws {Failure} when a hundred in a row are taken, or `host` is not an address of this machine
  */
 export async function firstFreePort(wish: PortWish): Promise<number> {
-  const { host, from, promised, onTaken, probe = isFree } = wish
+  const { host, from, promised, probe = isFree } = wish
   const last = Math.min(from + TRIES - 1, LAST_PORT)
   for (let port = from; port <= last; port++) {
     if (!promised?.has(port) && (await probe(host, port))) return port
-    if (port < last) onTaken?.(port, port + 1)
   }
-  throw new Error(`every port from ${from} to ${last} is taken on ${host}`)
+  throw new Failure(EXIT.invalid, `every port from ${from} to ${last} is taken on ${host}`)
 }

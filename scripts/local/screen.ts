@@ -54,7 +54,13 @@ for await (const chunk of stream) process.stdout.write(chunk.choices[0]?.delta.c
 
 ${title('With Python')}
 
+from openai import OpenAI
 client = OpenAI(base_url="${url}/v1", api_key="${apiKey}")
+stream = client.chat.completions.create(
+    model="${model}", stream=True, messages=[{"role": "user", "content": "Hello"}]
+)
+for chunk in stream:
+    print(chunk.choices[0].delta.content or "", end="")
 
 ${title('Which instances are ready, and what they have to do')}
 

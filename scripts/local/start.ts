@@ -2,17 +2,19 @@
 import { createWriteStream } from 'node:fs'
 import { resolve } from 'node:path'
 import { Failure } from '../cli/failure.ts'
-import { adminOf, untilReady, type Admin } from './admin.ts'
-import { DataDirInUse, openDataDir, type DataDir, type KeptSecrets } from './data-dir.ts'
+import { ownToken } from '../cli/token.ts'
+import { adminOf, untilReady } from './admin.ts'
+import { openDataDir, type DataDir } from './data-dir.ts'
 import { startDemo } from './demo.ts'
 import { DEFAULT_DATA, parseFlags, USAGE, type Flags } from './flags.ts'
 import { readOwnFleet } from './own-fleet.ts'
-import { firstFreePort } from './ports.ts'
+import { firstFreePort, isFree } from './ports.ts'
 import { startRouter } from './router.ts'
 import { screenOf, welcome } from './screen.ts'
+import { tenantKey } from './tenant-key.ts'
 
 const READY_MS = 30_000
-const TENANT = 'local'
+const ANY_PORT = 0
 /** npm passes a Ctrl-C on that we have had from the terminal already: that one is no second wish. */
 const ECHO_MS = 1_000
 
@@ -23,6 +25,8 @@ const screen = screenOf(
 
 /** Brings everything up; resolves when something of it has ended by itself, to what that was. */
 async function run(flags: Flags, dir: DataDir, stack: AsyncDisposableStack): Promise<string> {
+  const ownAdminToken = ownToken(process.env)
+  await isFree(flags.host, ANY_PORT) // before anything is up: it throws where the address is not ours
   const demo = flags.fleet === null
   const running =
     flags.fleet === null
@@ -30,15 +34,13 @@ async function run(flags: Flags, dir: DataDir, stack: AsyncDisposableStack): Pro
       : readOwnFleet(flags.fleet, process.env, process.cwd())
 
   const kept = dir.secrets()
-  const adminToken = process.env['PENSTOCK_ADMIN_TOKEN'] || kept.adminToken
+  const adminToken = ownAdminToken ?? kept.adminToken
   dir.saveSecrets(kept)
   const log = createWriteStream(dir.log, { mode: 0o600 })
   stack.defer(() => void log.end())
-  const port = await firstFreePort({
-    host: flags.host,
-    from: flags.port,
-    onTaken: (taken, next) => screen.note(`port ${taken} is taken, trying ${next}`),
-  })
+  const port = await firstFreePort({ host: flags.host, from: flags.port })
+  if (port !== flags.port && flags.port !== 0)
+    screen.note(`port ${flags.port} is taken: the router gets ${port}`)
   const router = await startRouter({
     host: flags.host,
     port,
@@ -55,7 +57,9 @@ async function run(flags: Flags, dir: DataDir, stack: AsyncDisposableStack): Pro
 
   const admin = adminOf(router.url, adminToken)
   await admin.applyFleet(running.yaml)
-  const apiKey = await tenantKey(admin, kept, dir)
+  const save = (apiKey: string) => dir.saveSecrets({ ...kept, apiKey })
+  const { apiKey, trouble } = await tenantKey(admin, kept.apiKey, save)
+  if (trouble !== null) screen.note(trouble)
   const missing = await untilReady(() => admin.pools(), READY_MS)
   for (const pool of missing) screen.note(`no instance is ready in ${pool}`)
   if (missing.length === 0) screen.done('every pool has a ready instance')
@@ -68,15 +72,6 @@ async function run(flags: Flags, dir: DataDir, stack: AsyncDisposableStack): Pro
   screen.text(welcome({ url: router.url, apiKey, environment, model }))
   if (demo) screen.text('These instances are simulated: --fleet FILE puts your own behind it.')
   return Promise.race([router.ended.then((how) => `workerd ${how}`), running.ended])
-}
-
-/** The key of the last run where it still works, so that what was pasted once goes on working. */
-async function tenantKey(admin: Admin, kept: KeptSecrets, dir: DataDir): Promise<string> {
-  if (kept.apiKey !== null && (await admin.accepts(kept.apiKey))) return kept.apiKey
-  await admin.createTenant(TENANT)
-  const apiKey = await admin.createKey(TENANT, 'local')
-  dir.saveSecrets({ ...kept, apiKey })
-  return apiKey
 }
 
 /** Resolves at the first Ctrl-C or SIGTERM; a second one, later, ends the process where it stands. */
@@ -117,8 +112,8 @@ async function main(argv: readonly string[]): Promise<number> {
     screen.fail(`${ended}; its last words are in ${dir.log}`)
     return 1
   } catch (error) {
-    const expected = error instanceof Failure || error instanceof DataDirInUse
-    screen.fail(expected ? error.message : String(error instanceof Error ? error.stack : error))
+    const isExpected = error instanceof Failure
+    screen.fail(isExpected ? error.message : String(error instanceof Error ? error.stack : error))
     return 1
   } finally {
     await stack.disposeAsync()

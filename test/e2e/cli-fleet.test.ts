@@ -106,8 +106,10 @@ it('a change is shown, applied with its reason, and taken back', async () => {
   })
   const { out } = await run('history')
   expect(out.split('\n').slice(1, 3)).toEqual([
-    expect.stringMatching(`^${before + 2} .* admin .* back to version ${before}: too many errors$`),
-    expect.stringMatching(`^${before + 1} .* admin .* mehr für den Kanarienvogel$`),
+    expect.stringMatching(
+      `^ *${before + 2} .* admin .* back to version ${before}: too many errors$`,
+    ),
+    expect.stringMatching(`^ *${before + 1} .* admin .* mehr für den Kanarienvogel$`),
   ])
   expect(await run('rollback', '999')).toMatchObject({
     exit: 1,
@@ -121,7 +123,8 @@ it('a secret that is not set is found by the router alone, before anything chang
     Object.assign(pools['big']!.instances[0]!, { key_env: 'NOBODY_HAS_IT' })
   })
   expect(await run('check', FILE)).toMatchObject({ exit: 0 })
-  const says = /key_env secret NOBODY_HAS_IT is not set: wrangler secret put NOBODY_HAS_IT/
+  const says =
+    /key_env secret NOBODY_HAS_IT is not set: npx wrangler secret put NOBODY_HAS_IT --env=""/
   for (const args of [
     ['check', FILE, '--url', stack.url],
     ['apply', FILE, '--yes'],

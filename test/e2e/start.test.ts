@@ -101,6 +101,17 @@ describe('npm start', () => {
     expect(readdirSync(data)).not.toContain('lock')
   })
 
+  it.each([
+    [['--host', '192.0.2.1'], {}, '192.0.2.1 is not an address of this machine'],
+    [['--data', 'package.json'], {}, 'package.json is not a directory'],
+    [[], { PENSTOCK_ADMIN_TOKEN: 'a b' }, 'PENSTOCK_ADMIN_TOKEN is no token'],
+  ])('tells a mistake in one line, before anything is up: %j %j', async (args, env, says) => {
+    const run = start(args, env)
+    expect(await run.ended).toBe(1)
+    expect(run.output()).toContain(says)
+    expect(run.output().trim().split('\n')).toHaveLength(1)
+  })
+
   it('refuses a flag it does not know', async () => {
     const run = start(['--flet', 'x'])
     expect(await run.ended).toBe(1)
@@ -145,8 +156,9 @@ models:
     const env = { VLLM_KEY: 'vllm-key' }
     const run = start(['--fleet', oneInstance(), ...atPort(port)], env)
     const local = await run.ready()
-    expect(run.output()).toContain(`port ${port} is taken, trying ${port + 1}`)
-    expect(Number(new URL(local.url).port)).toBeGreaterThan(port)
+    const gets = Number(new URL(local.url).port)
+    expect(run.output()).toContain(`port ${port} is taken: the router gets ${gets}`)
+    expect(gets).toBeGreaterThan(port)
     await new Promise((resolve) => squatter.close(resolve))
   })
 

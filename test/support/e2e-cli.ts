@@ -28,6 +28,9 @@ export interface Surroundings {
   readonly cwd?: string
 }
 
+/** What every answer of a router has in its `x-request-id`, for what plays one. */
+export const REQUEST_ID = `req_${'0'.repeat(32)}`
+
 /** The environment of a command to the router at a place. */
 export const envOf = ({ url, adminToken }: Place) => ({
   PENSTOCK_URL: url,

@@ -1,5 +1,5 @@
 /** What the command line asks of a router for a backup, and tells it in a restore; the router is played. */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Command } from 'commander'
@@ -7,7 +7,9 @@ import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vites
 import { addBackupCommands } from '../../scripts/cli/backup.ts'
 import { contentsOf } from '../../scripts/cli/backup-file.ts'
 import { pagesOf } from '../../scripts/cli/pages.ts'
+import { Failure } from '../../scripts/cli/failure.ts'
 import { restoreTenants } from '../../scripts/cli/restore-tenants.ts'
+import { REQUEST_ID } from '../support/e2e-cli.ts'
 
 const ROUTER = 'http://127.0.0.1:9'
 const folder = mkdtempSync(join(tmpdir(), 'penstock-backup-'))
@@ -35,8 +37,9 @@ beforeEach(() => {
     // Answers come in another order than they were asked for.
     await new Promise((resolve) => setTimeout(resolve, asked.length % 3))
     const said = answer(call)
-    if (typeof said !== 'string') return Response.json(said)
-    return Response.json({ error: { code: said, message: said } }, { status: 409 })
+    const headers = { 'x-request-id': REQUEST_ID }
+    if (typeof said !== 'string') return Response.json(said, { headers })
+    return Response.json({ error: { code: said, message: said } }, { status: 409, headers })
   })
 })
 afterEach(() => {
@@ -118,6 +121,42 @@ it('a ledger is taken page by page; of a tenant that is deleted meanwhile no mor
     { kind: 'usage', tenant: 'a', usage: [3, 4], more: true },
     { kind: 'usage', tenant: 'a', usage: [5], more: false },
   ])
+})
+
+describe('a file', () => {
+  const nothing = ({ path }: Asked): object => {
+    if (path === 'fleet/versions') return { versions: [] }
+    return path === 'fleet/record' ? { rollouts: [] } : { tenants: [], next: null }
+  }
+
+  it('that two backups want at once is whole, and the other is told', async () => {
+    answer = nothing
+    const out = join(folder, 'both', 'out.ndjson')
+    mkdirSync(join(folder, 'both'))
+    const both = await Promise.allSettled([
+      run('backup', '--out', out),
+      run('backup', '--out', out),
+    ])
+    const refused = both.flatMap((it) => (it.status === 'rejected' ? [it.reason as unknown] : []))
+    expect(refused).toEqual([expect.any(Failure)])
+    expect(refused).toMatchObject([
+      { exit: 3, message: `${out} is there already; name a new file` },
+    ])
+    expect((await contentsOf(out)).counts.tenants).toBe(0)
+    expect(readdirSync(join(folder, 'both'))).toEqual(['out.ndjson'])
+  })
+
+  it('whose folder goes away meanwhile is told of', async () => {
+    const away = join(folder, 'away')
+    mkdirSync(away)
+    answer = (call) => {
+      rmSync(away, { recursive: true, force: true })
+      return nothing(call)
+    }
+    const made = run('backup', '--out', join(away, 'out.ndjson'))
+    await expect(made).rejects.toThrow(Failure)
+    await expect(run('backup', '--out', join(away, 'x'))).rejects.toThrow('there is no such folder')
+  })
 })
 
 it('a ledger is put back in its order, whatever stands between its lines', async () => {

@@ -8,7 +8,13 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
-import { hostPenstock, spawnPenstock, type PenstockHost, type Ran } from '../support/e2e-cli.ts'
+import {
+  hostPenstock,
+  REQUEST_ID,
+  spawnPenstock,
+  type PenstockHost,
+  type Ran,
+} from '../support/e2e-cli.ts'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const EXAMPLE = join(ROOT, 'fleet.example.yaml')
@@ -37,8 +43,12 @@ interface Answer {
   readonly status: number
   readonly body: unknown
   readonly type?: string
+  /** Of no router of ours. */
+  readonly isForeign?: true
 }
 let next: Answer = { status: 200, body: {} }
+/** What it answers before that, each once. */
+let first: Answer[] = []
 /** The fleet that it has, for `GET /admin/fleet`; null: whatever is next. */
 let fleet: Answer | null = null
 
@@ -49,8 +59,10 @@ async function routerAnswers(asked: IncomingMessage, answer: ServerResponse): Pr
     body: await text(asked),
   })
   const isFleet = fleet !== null && asked.method === 'GET' && asked.url === '/admin/fleet'
-  const { status, body, type = 'application/json' } = isFleet ? (fleet ?? next) : next
-  answer.writeHead(status, { 'content-type': type, location: '/login' })
+  const said = (isFleet ? fleet : first.shift()) ?? next
+  const { status, body, type = 'application/json', isForeign = false } = said
+  const id = isForeign ? {} : { 'x-request-id': REQUEST_ID }
+  answer.writeHead(status, { 'content-type': type, location: '/login', ...id })
   answer.end(typeof body === 'string' ? body : JSON.stringify(body))
 }
 const router = createServer((asked, answer) => void routerAnswers(asked, answer))
@@ -72,6 +84,7 @@ afterAll(() => {
 beforeEach(() => {
   seen = []
   next = { status: 200, body: {} }
+  first = []
   fleet = null
 })
 
@@ -134,6 +147,11 @@ it('penstock schema prints, writes and compares the JSON Schema', async () => {
   expect(JSON.parse(printed.out)).toMatchObject({ title: 'Penstock fleet' })
   expect(await penstock(['schema', '--out', 'schema.json'])).toMatchObject({ exit: 0 })
   expect(await penstock(['schema', '--check', 'schema.json'])).toMatchObject({ exit: 0 })
+  expect(await penstock(['schema', '--out', 'none/schema.json'])).toEqual({
+    exit: 1,
+    out: '',
+    err: 'error: cannot write none/schema.json: there is no such folder\n',
+  })
   writeFileSync(join(folder, 'schema.json'), '{}')
   expect(await penstock(['schema', '--check', 'schema.json'])).toMatchObject({ exit: 1 })
 })
@@ -274,7 +292,7 @@ describe('penstock apply', () => {
 describe('penstock check, told of a router', () => {
   it('shows what that knows to be wrong', async () => {
     const line = lineOf('node_key:')
-    const message = 'secret NODE_KEY_A is not set: wrangler secret put NODE_KEY_A'
+    const message = 'secret NODE_KEY_A is not set: npx wrangler secret put NODE_KEY_A --env=""'
     const problem = { path: 'sites.shanghai-a.node_key', line, column: 15, message }
     next = { status: 200, body: { ok: false, problems: [problem] } }
     const env = { PENSTOCK_ADMIN_TOKEN: 'op' }
@@ -360,8 +378,8 @@ it('penstock history and status print a table', async () => {
   next = { status: 200, body: { versions: [row, { ...row, version: 1, by: null, message: null }] } }
   expect((await online('history')).out).toBe(
     `version  at                    by   models  pools  why
-12       1970-01-01T00:00:00Z  ann  4       5      more slots
-1        1970-01-01T00:00:00Z  -    4       5\n`,
+     12  1970-01-01T00:00:00Z  ann       4      5  more slots
+      1  1970-01-01T00:00:00Z  -         4      5\n`,
   )
   const instance = {
     id: 'i-1',
@@ -380,9 +398,32 @@ it('penstock history and status print a table', async () => {
   next = { status: 200, body: { pools, unreachable: ['r'] } }
   const { out, err } = await online('status')
   expect(err).toBe('pool r cannot be reached\npool q runs version 11, not 12\n')
-  expect(out).toMatch(/^p +i-1 +ready +3\/32 +2 +- +1970-01-01T00:00:00Z +answers$/m)
+  expect(out).toBe(
+    `pool  instance  state  in flight  running  waiting  since                 reason
+p     i-1       ready       3/32        2        -  1970-01-01T00:00:00Z  answers\n`,
+  )
   const asked = ['GET /admin/fleet/versions', 'GET /admin/models', 'GET /admin/pools']
   expect(seen.map(({ line }) => line).toSorted()).toEqual(asked)
+})
+
+describe('penstock drain', () => {
+  const seat = { id: 'a', drained: true, state: 'draining', inFlight: 1 }
+  const pool = (...instances: object[]): Answer => ({ status: 200, body: { instances } })
+
+  it('waits on where the instance leaves the file meanwhile', async () => {
+    first = [pool(seat), pool({ ...seat, drained: false }), pool()]
+    expect(await online('drain', 'p', 'a')).toEqual({
+      exit: 0,
+      out: 'drained a: it has no request left\n',
+      err: '',
+    })
+  })
+
+  it('exits 3 where somebody lets it work again', async () => {
+    first = [pool(seat), pool({ ...seat, drained: false, state: 'ready' })]
+    const { exit, err } = await online('drain', 'p', 'a')
+    expect([exit, err]).toEqual([3, expect.stringContaining('somebody lets a work again')])
+  })
 })
 
 describe('which router', () => {
@@ -412,24 +453,67 @@ describe('which router', () => {
     [['status', '--url', 'https://llm.example.com'], {}, 1, /set PENSTOCK_ADMIN_TOKEN/],
     [['status', '--url', 'http://llm.example.com'], token, 1, /must not travel unencrypted/],
     [['status', '--url', 'llm.example.com'], token, 1, /must be whole/],
+    [['status', '--url', 'https://x'], { PENSTOCK_ADMIN_TOKEN: 'a b' }, 1, /TOKEN is no token/],
+    [['smoke', '--key', 'k'], {}, 1, /--url or set PENSTOCK_URL/],
+    [['smoke', '--url', 'http://llm.example.com'], {}, 1, /the key must not travel unencrypted/],
+    [['smoke', '--url', 'https://llm.example.com'], {}, 1, /which key/],
   ])('%j with %j exits %d', async (args, env, exit, message) => {
     const ran = await penstock(args, env)
     expect([ran.exit, ran.out]).toEqual([exit, ''])
     expect(ran.err).toMatch(message)
   })
 
-  it('is out of reach when nothing listens', async () => {
+  /** An address where nobody listens. */
+  async function nowhere(): Promise<string> {
     const idle = createServer()
     idle.listen(0, '127.0.0.1')
     await once(idle, 'listening')
     const { port } = idle.address() as AddressInfo
     idle.close()
     await once(idle, 'close')
-    const { exit, err } = await spawned(['status', '--url', `http://127.0.0.1:${port}`], token)
-    expect([exit, err]).toEqual([
-      5,
-      `error: cannot reach http://127.0.0.1:${port}: connection refused\n`,
-    ])
+    return `http://127.0.0.1:${port}`
+  }
+
+  it('is out of reach when nothing listens', async () => {
+    const url = await nowhere()
+    const { exit, err } = await spawned(['status', '--url', url], token)
+    expect([exit, err]).toEqual([5, `error: cannot reach ${url}: connection refused\n`])
+  })
+
+  it('is found by smoke as by all others, with the key of the local run', async () => {
+    const url = await nowhere()
+    mkdirSync(join(folder, '.penstock'))
+    writeFileSync(join(folder, '.penstock/local.json'), JSON.stringify({ url, apiKey: 'psk_x' }))
+    for (const named of [[], ['--profile', 'local']]) {
+      const { exit, err } = await penstock(['smoke', ...named])
+      expect([exit, err]).toEqual([5, expect.stringContaining(`cannot reach ${url}`)])
+    }
+    rmSync(join(folder, '.penstock'), { recursive: true })
+  })
+
+  it.each([
+    ['status'],
+    ['history', '--json'],
+    ['rollout', '--json'],
+    ['tenant', 'list'],
+    ['drain', 'p', 'i'],
+    ['diff', EXAMPLE],
+  ])('is not another service that speaks JSON: %j', async (...args) => {
+    next = { status: 200, body: {}, isForeign: true }
+    const { exit, out, err } = await online(...args)
+    expect(exit).toBe(5)
+    expect(out + err).toContain('answered 200, not as the router would')
+  })
+
+  it('is not another service that knows no such path, but its own front may speak for it', async () => {
+    const body = { error: { message: 'not here', code: 'x' } }
+    next = { status: 404, body, isForeign: true }
+    expect(await online('status')).toMatchObject({
+      exit: 5,
+      err: expect.stringContaining('another service') as string,
+    })
+    next = { status: 503, body, isForeign: true }
+    expect(await online('status')).toMatchObject({ exit: 5, err: 'error: not here\n' })
   })
 
   it.each([
@@ -456,10 +540,17 @@ describe('what cannot be understood', () => {
     [['rollback', 'latest'], /give a version number/],
     [['drain', 'p'], /missing required argument 'instance'/],
     [[], /Usage: penstock/],
-  ])('%j exits 1 with a reason', async (args, message) => {
+  ])('%j exits 1 with a reason, in words or as JSON', async (args, message) => {
     const { exit, err } = await penstock(args)
     expect(exit).toBe(1)
     expect(err).toMatch(message)
+    if (args.length === 0) return
+    const asJson = await penstock([...args, '--json'])
+    expect([asJson.exit, asJson.err]).toEqual([1, ''])
+    expect(JSON.parse(asJson.out)).toEqual({
+      error: { message: expect.stringMatching(message) as string, code: null },
+    })
+    expect(asJson.out).not.toContain('error: ')
   })
 
   it('is not --help, which exits 0', async () => {

@@ -3,6 +3,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { pagesOf } from '../../scripts/cli/pages.ts'
+import { REQUEST_ID } from '../support/e2e-cli.ts'
 
 interface Page {
   readonly items: readonly number[]
@@ -18,6 +19,7 @@ const router = createServer((request, answer) => {
   const to = Math.min(2_500, from + Number(searchParams.get('limit')))
   const items = Array.from({ length: to - from }, (_, i) => from + i)
   answer.setHeader('content-type', 'application/json')
+  answer.setHeader('x-request-id', REQUEST_ID)
   answer.end(JSON.stringify({ items, next: to < 2_500 ? String(to) : null }))
 })
 beforeAll(async () => {

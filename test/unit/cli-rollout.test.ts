@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { ModelStatus, Rollout } from '../../durable-objects/fleet/contract.ts'
 import { rolloutSentence } from '../../scripts/cli/models.ts'
-import { hostPenstock, type PenstockHost, type Ran } from '../support/e2e-cli.ts'
+import { hostPenstock, REQUEST_ID, type PenstockHost, type Ran } from '../support/e2e-cli.ts'
 
 // The CLI starts once, in a Node of its own; on a busy machine that takes its time.
 vi.setConfig({ testTimeout: 30_000 })
@@ -80,7 +80,7 @@ const router = createServer((request, response) => {
       404,
       { error: { message: 'no such thing', code: 'x' } },
     ]
-    response.writeHead(status, { 'content-type': 'application/json' })
+    response.writeHead(status, { 'content-type': 'application/json', 'x-request-id': REQUEST_ID })
     response.end(JSON.stringify(body))
   })()
 })

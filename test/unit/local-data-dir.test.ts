@@ -2,7 +2,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { DataDirInUse, openDataDir } from '../../scripts/local/data-dir.ts'
+import { openDataDir } from '../../scripts/local/data-dir.ts'
 
 const RUN = { url: 'http://127.0.0.1:1', apiKey: 'k', adminToken: 't', instances: [] }
 
@@ -46,8 +46,18 @@ describe('openDataDir', () => {
   it('refuses a directory that another run has, and names that run', () => {
     writeFileSync(join(base, 'lock'), '4242\n')
     const open = () => openDataDir(base, (pid) => pid === 4242)
-    expect(open).toThrow(DataDirInUse)
-    expect(open).toThrow('process 4242')
+    expect(open).toThrow(/is in use by another local run \(process 4242\)/)
+  })
+
+  it.each(['file', 'file/below'])('refuses a file, and leaves it as it is: %s', (name) => {
+    const file = join(base, 'file')
+    writeFileSync(file, 'mine', { mode: 0o644 })
+    expect(() => openDataDir(join(base, name))).toThrow(`${file} is not a directory`)
+    expect([readFileSync(file, 'utf8'), mode(file)]).toEqual(['mine', '644'])
+  })
+
+  it('refuses a place where nothing can be made', () => {
+    expect(() => openDataDir('/proc/penstock/x')).toThrow('cannot keep state in /proc/penstock/x')
   })
 
   it('takes over from a run that is no more', () => {

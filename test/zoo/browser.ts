@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import process from 'node:process'
 import { build } from 'esbuild'
-import { chromium, type Page } from 'playwright-core'
+import { chromium, type Browser as PlaywrightBrowser, type Page } from 'playwright-core'
 import type { Ask, Door, Said } from './client.ts'
 import type { OpenAISurface, sayOpenAI } from './openai.ts'
 
@@ -14,6 +14,10 @@ const CHROMIUM = process.env['CHROMIUM'] ?? '/usr/bin/chromium'
 /** Why there is no Chromium here; null where there is. */
 export const chromiumMissing = (): string | null =>
   existsSync(CHROMIUM) ? null : `there is no ${CHROMIUM}; set CHROMIUM to one`
+
+/** Inside of it, what may run has been chosen by the test: it needs no sandbox of its own. */
+export const launchChromium = (): Promise<PlaywrightBrowser> =>
+  chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] })
 
 /** A browser opens six connections to one host for each of its profiles: so many of them share the work. */
 const PROFILES = 4
@@ -33,7 +37,7 @@ export async function startBrowser(): Promise<Browser> {
   await using started = new AsyncDisposableStack()
   const site = await servePage(await bundled())
   started.defer(site.stop)
-  const browser = await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] })
+  const browser = await launchChromium()
   started.defer(() => browser.close())
 
   const preflights = new Set<string>()
