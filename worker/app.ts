@@ -9,7 +9,7 @@ import { locate } from './ingress/locate.ts'
 import { listModels, showModel } from './models.ts'
 import { stamp } from './ingress/stamp.ts'
 import { Refusal, type Audience } from './refusal.ts'
-import { notFound, type Ctx } from './entrance.ts'
+import { checkKey, entrance, notFound, type Ctx } from './entrance.ts'
 import { serve } from './serve.ts'
 import { showUsage } from './usage.ts'
 import { chatSocket } from './websocket/chat.ts'
@@ -22,16 +22,16 @@ export const app = new Hono<AppEnv>({ getPath: (request) => locate(request.url).
 app.use(cors)
 app.use(stamp)
 
-app.get('/healthz', (c) => c.json({ status: 'ok' }))
+app.get('/healthz', (c) => c.json({ status: 'ok' })).all(only('GET, HEAD'))
 app.get('/v1/chat/completions', overWebSocket(chatSocket))
-app.get('/v1/realtime', overWebSocket(realtimeSocket)).all(upgradeRequired)
+app.get('/v1/realtime', overWebSocket(realtimeSocket)).all(upgradeRequired())
 for (const endpoint of ENDPOINTS) {
   app.post(endpoint.path, (c) => serve(c, endpoint))
-  app.all(endpoint.path, () => wrongMethod('POST'))
+  app.all(endpoint.path, only('POST'))
 }
-app.get('/v1/models', listModels).all(() => wrongMethod('GET, HEAD'))
-app.get('/v1/models/:id{.+}', showModel).all(() => wrongMethod('GET, HEAD'))
-app.get('/v1/usage', showUsage).all(() => wrongMethod('GET, HEAD'))
+app.get('/v1/models', listModels).all(only('GET, HEAD'))
+app.get('/v1/models/:id{.+}', showModel).all(only('GET, HEAD'))
+app.get('/v1/usage', showUsage).all(only('GET, HEAD'))
 app.all('/penstock.v1.Inference/:method', connect)
 app.route('/admin', admin)
 app.route('/metrics', metrics)
@@ -65,12 +65,21 @@ function overWebSocket(open: (c: Ctx) => Promise<Response>): MiddlewareHandler<A
   return (c, next) => (isUpgrade(c.req.raw.headers) ? open(c) : next())
 }
 
-function upgradeRequired(): never {
-  throw new Refusal('upgrade_required', 'Connect here with a WebSocket.', {
-    headers: { upgrade: 'websocket' },
-  })
+/** Told to those alone who may connect. */
+function upgradeRequired(): (c: Ctx) => Promise<never> {
+  return async (c) => {
+    const { snapshot } = await entrance(c)
+    await checkKey(c, snapshot)
+    throw new Refusal('upgrade_required', 'Connect here with a WebSocket.', {
+      headers: { upgrade: 'websocket' },
+    })
+  }
 }
 
-function wrongMethod(allow: string): never {
-  throw new Refusal('method_not_allowed', `Use ${allow} here.`, { headers: { allow } })
+/** Any other method is refused, where there is such a path at all: one under no model's is not found. */
+function only(allow: string): (c: Ctx) => Promise<never> {
+  return async (c) => {
+    if (locate(c.req.url).prefix !== '') await entrance(c)
+    throw new Refusal('method_not_allowed', `Use ${allow} here.`, { headers: { allow } })
+  }
 }

@@ -10,7 +10,7 @@ import { countBadKey as countFrom } from './ingress/bad-keys.ts'
 import { locate } from './ingress/locate.ts'
 import { Standings } from './ingress/standing.ts'
 import { Refusal, type RefusalCode } from './refusal.ts'
-import { modelAt, type Place } from './routing/names.ts'
+import { modelAt, type Destination } from './routing/names.ts'
 import { snapshots, type SnapshotSource } from './routing/snapshots.ts'
 import { sleep } from './timers.ts'
 
@@ -24,19 +24,19 @@ const standings = new Standings()
 export interface Entered {
   readonly snapshot: Snapshot
   /** A host that is no model's means nothing. */
-  readonly place: Place
+  readonly destination: Destination
 }
 
 /** The first checks: there is a fleet, and the URL's prefix is '' or a model's path. */
 export async function entrance(c: Ctx, source: SnapshotSource = sourceOf(c)): Promise<Entered> {
   const { prefix } = locate(c.req.url)
-  const place = { prefix, host: new URL(c.req.url).hostname }
+  const destination = { prefix, host: new URL(c.req.url).hostname }
   const snapshot = await withNews(source, await snapshots.current(source), (latest) => {
-    if (prefix !== '' && !modelAt(latest, place)) throw notFound(c)
+    if (prefix !== '' && !modelAt(latest, destination)) throw notFound(c)
     return latest
   })
   c.get('receipt').shown = snapshot.receipts
-  return { snapshot, place }
+  return { snapshot, destination }
 }
 
 /** Uses a snapshot; where it lacks a name, a newer one, so that what was just applied works at once. */

@@ -22,7 +22,7 @@ const isolate = {
   news: new PoolNews(),
   outages: new Outages(),
   standby: new Standby(),
-  copies: new HeldBodies(MOST_COPIED_BYTES),
+  copies: new HeldBodies(MOST_COPIED_BYTES, 0),
   fleet: () => snapshots.latest,
 }
 

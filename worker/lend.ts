@@ -12,7 +12,7 @@ import { askerOf, workOf } from './ingress/work.ts'
 import type { Receipt } from './receipt.ts'
 import { Refusal } from './refusal.ts'
 import { askedOf } from './routing/asked.ts'
-import type { Place } from './routing/names.ts'
+import type { Destination } from './routing/names.ts'
 import { renewed } from './routing/renew.ts'
 import type { Route } from './routing/resolve.ts'
 import { planOf, routesFor } from './routes-for.ts'
@@ -35,7 +35,7 @@ export interface LendOptions {
   readonly receipt: Receipt
   /** The fleet as it was when the socket came, what its URL says, and whose it is. */
   readonly snapshot: Snapshot
-  readonly place: Place
+  readonly destination: Destination
   readonly identity: Identity
   /** The request's part of its tenant's allowance, however many instances are tried for it. */
   readonly reservation: Reservation
@@ -62,7 +62,7 @@ export function settleUse(reservation: Reservation, ending: Ending, model: strin
  */
 export async function lend(
   c: Ctx,
-  { model, receipt, snapshot, place, identity, reservation, avoid = [] }: LendOptions,
+  { model, receipt, snapshot, destination, identity, reservation, avoid = [] }: LendOptions,
 ): Promise<Lent> {
   const startedAt = Date.now()
   const source = sourceOf(c)
@@ -72,7 +72,7 @@ export async function lend(
   const { headers } = c.req.raw
   const asked = askedOf(
     { body: {}, model, stream: true, user: null },
-    { ...place, tenant, keyId, plan: planOf(applicant), headers },
+    { ...destination, tenant, keyId, plan: planOf(applicant), headers },
   )
   const failed = avoid.map((instance) => ({ ...NOT_AGAIN, instance }))
   const { raw } = c.req

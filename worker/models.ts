@@ -19,9 +19,9 @@ interface Listed {
 
 /** `GET /v1/models`: what the tenant may ask for; under a model's path or host, that one. */
 export async function listModels(c: Ctx): Promise<Response> {
-  const { snapshot, place } = await entrance(c)
+  const { snapshot, destination } = await entrance(c)
   const mayUse = await check(c, snapshot)
-  const here = modelAt(snapshot, place)
+  const here = modelAt(snapshot, destination)
   const models = (here ? [here] : Object.values(snapshot.models)).filter(mayUse)
   const listed = models.map((model) => ({ id: model.name, model, arms: served(model) }))
   return c.json({ object: 'list', data: await cardsOf(c, snapshot, listed) })
@@ -29,12 +29,12 @@ export async function listModels(c: Ctx): Promise<Response> {
 
 /** `GET /v1/models/{id}`: by any name that a request may have; the card carries the one asked for. */
 export async function showModel(c: Ctx): Promise<Response> {
-  const { snapshot, place } = await entrance(c)
+  const { snapshot, destination } = await entrance(c)
   const mayUse = await check(c, snapshot)
   const id = decoded(c.req.path.slice('/v1/models/'.length))
   const [latest, listed] = await withNews(sourceOf(c), snapshot, (latest) => {
     const { model, arm } = meantBy(latest, id) ?? {}
-    const here = modelAt(latest, place) ?? model
+    const here = modelAt(latest, destination) ?? model
     const arms = arm ? model?.arms.filter(({ name }) => name === arm) : model && served(model)
     // To a tenant who may not use it, it does not exist.
     if (!model || model !== here || arm === '' || !arms?.length || !mayUse(model))

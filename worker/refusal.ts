@@ -1,5 +1,6 @@
 import { anthropicError } from './dialects/anthropic-error.ts'
 import type { ErrorDetail } from './dialects/dialect.ts'
+import { errorBody } from './dialects/openai-error.ts'
 
 /** Every way the router itself says no: HTTP status and OpenAI error type. */
 const REFUSALS = {
@@ -7,6 +8,7 @@ const REFUSALS = {
   method_not_allowed: [405, 'invalid_request_error'],
   invalid_api_key: [401, 'authentication_error'],
   body_too_large: [413, 'invalid_request_error'],
+  request_timeout: [408, 'invalid_request_error'],
   invalid_json: [400, 'invalid_request_error'],
   model_not_found: [404, 'invalid_request_error'],
   missing_required_parameter: [400, 'invalid_request_error'],
@@ -31,6 +33,7 @@ const REFUSALS = {
   tenant_exists: [409, 'invalid_request_error'],
   tenant_not_found: [404, 'invalid_request_error'],
   key_not_found: [404, 'invalid_request_error'],
+  key_replaced: [409, 'invalid_request_error'],
   fleet_not_found: [404, 'invalid_request_error'],
   pool_not_found: [404, 'invalid_request_error'],
   instance_not_found: [404, 'invalid_request_error'],
@@ -63,16 +66,6 @@ export interface Audience {
   readonly shape: ErrorShape
   readonly requestId: string
 }
-
-/** The body of an error in OpenAI's shape. `code` is always a string. */
-export const errorBody = ({
-  message,
-  type,
-  param,
-  code,
-}: ErrorDetail): { readonly error: ErrorDetail } => ({
-  error: { message, type, param, code },
-})
 
 /** An error as a response, in the shape that the client understands. */
 export function errorResponse(
@@ -134,13 +127,33 @@ export class Refusal extends Error {
  * @throws Refusal `router_unavailable`
  */
 export function reach<T>(what: string, call: () => Promise<T>): Promise<T> {
-  return reachOnce(what, () =>
-    call().catch((cause: unknown) => {
-      if (isPassing(cause)) return call()
-      throw cause
-    }),
+  return reachOnce(what, () => maybeTwice(call))
+}
+
+/**
+ * Long enough for a pool that was just reset and has hung instances, which is two readings of 2 s and a
+ * moment; short enough that two of them, one after the other, fit into the 10 s that Prometheus waits.
+ */
+const LOOK_MS = 4_500
+
+/**
+ * As {@link reach}, for operators who look: an object that gives no answer is out of reach too, so that it
+ * does not hide the others.
+ * @throws Refusal `router_unavailable`, at the latest after 4.5 s
+ */
+export function reachSoon<T>(what: string, call: () => Promise<T>): Promise<T> {
+  const { promise: late, reject } = Promise.withResolvers<never>()
+  const timer = setTimeout(() => reject(new Error(`no answer in ${LOOK_MS} ms`)), LOOK_MS)
+  return reachOnce(what, () => Promise.race([maybeTwice(call), late])).finally(() =>
+    clearTimeout(timer),
   )
 }
+
+const maybeTwice = <T>(call: () => Promise<T>): Promise<T> =>
+  call().catch((cause: unknown) => {
+    if (isPassing(cause)) return call()
+    throw cause
+  })
 
 /**
  * Calls one of our objects; out of reach is a 503 that may be tried again, never a bare 500. The

@@ -2,29 +2,30 @@ import type { Snapshot } from '../durable-objects/fleet/snapshot.ts'
 import { allowsModel } from '../durable-objects/tenant/model-globs.ts'
 import { forwardDeps, reservationFor } from './forward-deps.ts'
 import { respond } from './forward/respond.ts'
-import { upstreamCall } from './forward/upstream.ts'
 import { applicantOf, entrance, identify, mayKnow, sourceOf, type Ctx } from './entrance.ts'
 import { modelNotAllowed, type Applicant } from './ingress/admit.ts'
-import { readCall, tooLarge, type Call } from './ingress/call.ts'
+import { readCall, type Call } from './ingress/call.ts'
 import type { Endpoint } from './ingress/endpoints.ts'
 import { FORM_COPIES, HeldBodies } from './ingress/held-bodies.ts'
+import { takeIn } from './ingress/intake.ts'
 import { saltOf } from './ingress/salt.ts'
-import { removedHeaders } from './ingress/fields.ts'
-import { screen } from './ingress/screen.ts'
-import { askerOf, workFor } from './ingress/work.ts'
+import { askerOf } from './ingress/work.ts'
+import { orderOf } from './order-of.ts'
 import type { Receipt } from './receipt.ts'
 import { Refusal, type RefusalCode } from './refusal.ts'
 import { askedOf } from './routing/asked.ts'
-import { conversationFor } from './routing/conversation.ts'
-import { renewed } from './routing/renew.ts'
-import { largestBodies, longestMs, type Route } from './routing/resolve.ts'
+import { largestBodies } from './routing/resolve.ts'
 import { planOf, routesFor } from './routes-for.ts'
+import { after } from './timers.ts'
 
 /** One request to an endpoint, however it came in: over HTTP, in a WebSocket's frame, as an RPC. */
 export interface Asking {
   readonly endpoint: Endpoint
-  /** Reads the body, up to the largest cap of all pools. */
-  readonly read: (snapshot: Snapshot) => Promise<Call>
+  /**
+   * Reads the body, up to the largest cap of all pools.
+   * @param onBytes told how many have come so far, where nothing said before how many there are; may throw
+   */
+  readonly read: (snapshot: Snapshot, onBytes: (bytes: number) => void) => Promise<Call>
   /** The tenant's; few of them go further. */
   readonly headers: Headers
   /** Aborted when the tenant leaves. */
@@ -37,7 +38,7 @@ export function serve(c: Ctx, endpoint: Endpoint): Promise<Response> {
   const { raw } = c.req
   return answer(c, {
     endpoint,
-    read: (snapshot) => readCall(raw, endpoint, largestBodies(snapshot)),
+    read: (snapshot, onBytes) => readCall(raw, endpoint, largestBodies(snapshot), onBytes),
     headers: raw.headers,
     signal: raw.signal,
     receipt: c.get('receipt'),
@@ -56,81 +57,56 @@ export function answer(c: Ctx, asking: Asking): Promise<Response> {
   return answering
 }
 
-async function steps(
-  c: Ctx,
-  { endpoint, read, headers, signal, receipt }: Asking,
-): Promise<Response> {
+async function steps(c: Ctx, asking: Asking): Promise<Response> {
+  const { endpoint, headers, receipt } = asking
   const startedAt = Date.now()
   const source = sourceOf(c)
-  const { snapshot, place } = await entrance(c, source)
+  const { snapshot, destination } = await entrance(c, source)
   receipt.shown = snapshot.receipts
   const identity = await identify(c, snapshot)
   const { tenant, keyId } = identity
   const applicant = applicantOf(c, snapshot, identity)
   const deps = forwardDeps(c)
   const reservation = reservationFor(c, { snapshot, identity, receipt }, deps)
+  const asker = askerOf(c.req.raw, tenant, headers)
   let model: string | null = null
 
-  const release = heldBodies.hold(sizeToHold(endpoint, headers, snapshot))
+  const room = heldBodies.hold(0)
   try {
-    const call = await read(snapshot)
+    const call = await takeIn((onBytes) => asking.read(snapshot, onBytes), {
+      declared: declaredBytes(asking, snapshot),
+      room,
+      roomFor: (bytes) => roomFor(endpoint, bytes),
+      check: () => mayKnow(c, applicant),
+      after,
+    })
+    room.grow(roomFor(endpoint, call.bytes))
     const salt = await saltOf(tenant, c.env.KEY_SIGNING_SECRET)
-    const plan = planOf(applicant)
-    const asked = askedOf(call, { ...place, tenant, keyId, plan, headers })
+    const asked = askedOf(call, { ...destination, tenant, keyId, plan: planOf(applicant), headers })
     const routes = await routesFor(c, source, snapshot, { applicant, asked })
-    const [first] = routes
-    model = first.asked
-    const { path } = endpoint
-    const { promptTokens } = asked
-    const asker = askerOf(c.req.raw, tenant, headers)
-    const work = workFor(call.body, { path, salt, asker, promptTokens })
-    const stream = call.stream && endpoint.dialect !== null
-    const order = {
-      endpoint,
-      stream,
-      routes,
-      renew: (version: number) => renewed(source, asked, version),
-      prepare: (route: Route) => {
-        // Until the model was known, the body was read up to the largest cap of all pools.
-        checkSize(endpoint, call, route.pool.limits)
-        const { limits, mediaDomains } = route.pool
-        const screened = screen(endpoint, call, { limits, mediaDomains, salt })
-        const { requestId } = receipt
-        const upstream = upstreamCall(
-          endpoint,
-          { ...screened, stream },
-          { route, requestId, headers },
-        )
-        return { ...upstream, removed: [...removedHeaders(headers), ...screened.removed] }
-      },
-      reservation,
-      tokens: endpoint.tokens,
-      deadline: startedAt + longestMs(first),
-      bytes: call.bytes,
-      promptEstimate: work(first).promptTokens,
-      work,
-      conversation: conversationFor(call.body, { path, salt, headers, member: asked }),
-      receipt,
-      signal,
-    }
+    model = routes[0].asked
+    const way = { source, routes, reservation, releaseBody: room.release }
+    const order = orderOf({ ...asking, ...way, startedAt, call, asked, asker, salt })
     return await respond(order, deps)
   } catch (error) {
+    room.release() // forwarding may not have begun, which would have done so
     if (error instanceof Refusal && CHECKED_BEFORE_ADMISSION.has(error.code))
       await checkKnown(c, applicant, model)
     throw error
-  } finally {
-    release()
   }
 }
 
 /** One for each isolate. */
 const heldBodies = new HeldBodies()
 
-/** By its declared length; one that does not say is small, or one of very few. */
-function sizeToHold({ body }: Endpoint, headers: Headers, snapshot: Snapshot): number {
+/** What a body takes while it is held. */
+const roomFor = ({ body }: Endpoint, bytes: number): number =>
+  body === 'multipart' ? bytes * FORM_COPIES : bytes
+
+/** 0 for one that does not say: it is counted once it has been read. */
+function declaredBytes({ endpoint, headers }: Asking, snapshot: Snapshot): number {
   const declared = Number(headers.get('content-length') ?? 0)
-  const copies = body === 'multipart' ? FORM_COPIES : 1
-  return Math.min(declared, largestBodies(snapshot)[body]) * copies || 0
+  return Math.min(declared, largestBodies(snapshot)[endpoint.body]) || 0
 }
 
 /** Refusals that may come up before the tenant's object has been asked. */
@@ -152,9 +128,4 @@ async function checkKnown(c: Ctx, applicant: Applicant, model: string | null): P
   const { standing } = await mayKnow(c, applicant)
   if (model === null || !standing || allowsModel(standing.models, model)) return
   throw modelNotAllowed()
-}
-
-function checkSize({ body }: Endpoint, { bytes }: Call, limits: Route['pool']['limits']): void {
-  const cap = body === 'multipart' ? limits.audioBytes : limits.bodyBytes
-  if (bytes > cap) throw tooLarge(cap)
 }

@@ -18,12 +18,16 @@ export interface UsagePeriod {
 
 /** Most days of one answer: what an object sends at once has its limit. */
 const MOST_DAYS = { hour: 32, day: 400, month: 4_000 } as const
+const HOUR_MS = 3_600_000
+/** So much longer than days of 24 hours are those among which the clock is put back. */
+const PUT_BACK_MS = 2 * HOUR_MS
 
 /** A day begins when the time zone says so, a moment is the same everywhere. */
 interface Edge {
   readonly text: string
   readonly day: string | null
-  /** Unix milliseconds. */
+  /** As it was said, and to the hour; Unix milliseconds. */
+  readonly said: number
   readonly at: number
 }
 
@@ -43,11 +47,12 @@ export function usagePeriod(
   const calendar = new Calendar(timeZone)
   const { month, dayEnds } = calendar.period(now)
   const by = granularity(read('by') ?? 'day')
-  const from = edgeIn('from', read('from') ?? `${month}-01`, calendar)
-  const to = edgeIn('to', read('to') ?? calendar.period(dayEnds).day, calendar)
-  if (to.at <= from.at)
+  // The ledger knows whole hours: those that are asked for in part are meant as a whole.
+  const from = edgeIn('from', read('from') ?? `${month}-01`, calendar, Math.floor)
+  const to = edgeIn('to', read('to') ?? calendar.period(dayEnds).day, calendar, Math.ceil)
+  if (to.said <= from.said)
     throw invalid('to', '"to" must be later than "from", and is not part of it.')
-  if (to.at - from.at > MOST_DAYS[by] * DAY_MS) {
+  if (to.at - from.at > MOST_DAYS[by] * DAY_MS + PUT_BACK_MS) {
     throw invalid('from', `By the ${by}, at most ${MOST_DAYS[by]} days can be asked for at once.`)
   }
   const asked = { by, from: from.text, to: to.text }
@@ -77,11 +82,23 @@ function granularity(text: string): UsageQuery['by'] {
   throw invalid('by', '"by" must be hour, day or month.')
 }
 
-function edgeIn(name: string, text: string, calendar: Calendar): Edge {
+/** @param round of a moment in hours; days begin when they begin */
+function edgeIn(
+  name: string,
+  text: string,
+  calendar: Calendar,
+  round: (hours: number) => number,
+): Edge {
   const day = dayIn(text)
-  if (day !== null) return { text: day, day, at: midnight(day, calendar) }
-  const at = momentIn(text)
-  if (at !== null) return { text: new Date(at).toISOString(), day: null, at }
+  if (day !== null) {
+    const at = midnight(day, calendar)
+    return { text: day, day, said: at, at }
+  }
+  const said = momentIn(text)
+  if (said !== null) {
+    const at = round(said / HOUR_MS) * HOUR_MS
+    return { text: new Date(at).toISOString(), day: null, said, at }
+  }
   const examples = '2026-11, 2026-11-23 or 2026-11-23T14:00Z'
   throw invalid(name, `"${name}" must be a month, a day or a time with its zone: ${examples}.`)
 }

@@ -138,13 +138,14 @@ describe('an explanation', () => {
   })
 
   it.each([
-    { asked: [], param: 'body', code: 'invalid_value' },
+    { asked: [], param: null, code: 'invalid_json' },
     { asked: {}, param: 'body', code: 'invalid_value' },
     { asked: { body: 'chat' }, param: 'body', code: 'invalid_value' },
     { asked: { body: {}, path: 1 }, param: 'path', code: 'invalid_value' },
     { asked: { body: {}, path: '/v1/nothing' }, param: 'path', code: 'invalid_value' },
     { asked: { body: {}, tenant: 1 }, param: 'tenant', code: 'invalid_value' },
-    { asked: { body: {}, headers: { a: 1 } }, param: 'headers', code: 'invalid_value' },
+    { asked: { body: {}, headers: { a: 1 } }, param: 'headers.a', code: 'invalid_value' },
+    { asked: { body: { model: 'plain' }, plan: 'nope' }, param: 'plan', code: 'invalid_value' },
     { asked: { body: { model: 7 } }, param: 'model', code: 'invalid_value' },
   ])('refuses $asked, naming $param', async ({ asked, param, code }) => {
     const said = await operator(stack, 'POST', '/admin/explain', { body: asked })

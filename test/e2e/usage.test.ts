@@ -65,6 +65,7 @@ const WHOLES: readonly Whole[] = [
   { path: COMPLETIONS, more: { prompt: ['one', 'and another'], n: 2 } },
   { path: COMPLETIONS, more: { prompt: [5, 6, 7] } },
   { path: COMPLETIONS, more: { echo: true } },
+  { path: COMPLETIONS, more: { ...STREAM, echo: true } },
   ...[RESPONSES, ANTHROPIC].flatMap((path) => [
     { path, more: STREAM },
     { path, more: {} },

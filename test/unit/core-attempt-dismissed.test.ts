@@ -284,4 +284,24 @@ describe('a request whose own time is up', () => {
     await seen.over()
     expect(seen.released).toMatchObject([{ ending: 'timed-out', blameless: false }])
   })
+
+  it('is the fault of one that had been silent for as long as it may when the time was up', async () => {
+    vi.useFakeTimers({ now: 1_000_000 })
+    try {
+      const seen = worldOf({
+        route: { attempts: 1 },
+        instances: { a: hangs },
+        timeouts: { totalMs: 400, firstByteMs: 400 },
+      })
+      const answer = respond(seen.order, seen.deps).catch(() => undefined)
+      await vi.advanceTimersByTimeAsync(500)
+      await answer
+      await seen.over()
+      expect(seen.released).toMatchObject([
+        { ending: 'timed-out', durationMs: 400, blameless: false },
+      ])
+    } finally {
+      vi.useRealTimers()
+    }
+  })
 })

@@ -4,7 +4,7 @@ import { chat } from '../../worker/dialects/chat.ts'
 import { Witness } from '../../worker/forward/witness.ts'
 import { callOf } from '../../worker/ingress/call.ts'
 import { isTooDeep } from '../../worker/ingress/depth.ts'
-import { HeldBodies } from '../../worker/ingress/held-bodies.ts'
+import { HeldBodies, SMALL_BYTES } from '../../worker/ingress/held-bodies.ts'
 import { refuseForeignMedia, withoutUuids } from '../../worker/ingress/media.ts'
 import { Refusal } from '../../worker/refusal.ts'
 import { ANSWER, sse } from './core-builders.ts'
@@ -35,7 +35,7 @@ describe('the bodies an isolate holds', () => {
 
   it('are bounded together, and there is room again once one is given back', () => {
     const bodies = new HeldBodies()
-    const release = bodies.hold(30 * MIB)
+    const { release } = bodies.hold(30 * MIB)
     expect(() => bodies.hold(30 * MIB)).toThrow(/Too many large requests/)
     release()
     release()
@@ -44,7 +44,59 @@ describe('the bodies an isolate holds', () => {
   })
 
   it('may be one that is larger than all of the room', () => {
-    expect(() => new HeldBodies().hold(78 * MIB)).not.toThrow()
+    expect(() => new HeldBodies().hold(78 * MIB).grow(80 * MIB)).not.toThrow()
+  })
+
+  it('leave room beside one that is larger than all of it', () => {
+    const bodies = new HeldBodies()
+    const { release } = bodies.hold(78 * MIB)
+    for (let i = 0; i < 10; i++) bodies.hold(MIB)
+    expect(() => bodies.hold(3 * MIB)).toThrow(/Too many large requests/)
+    release()
+    expect(() => bodies.hold(30 * MIB)).not.toThrow()
+  })
+
+  it('always have room for what is small', () => {
+    const bodies = new HeldBodies()
+    bodies.hold(30 * MIB)
+    bodies.hold(18 * MIB)
+    for (let i = 0; i < 10; i++) expect(() => bodies.hold(SMALL_BYTES)).not.toThrow()
+    expect(() => bodies.hold(SMALL_BYTES + 1)).toThrow(/Too many large requests/)
+    const copies = new HeldBodies(MIB, 0)
+    copies.hold(MIB * 0.75)
+    expect(() => copies.hold(MIB * 0.5)).toThrow(Refusal)
+  })
+
+  it('count nothing of one that still comes when it has been given up', () => {
+    const bodies = new HeldBodies()
+    const room = bodies.hold(30 * MIB)
+    room.release()
+    room.grow(36 * MIB)
+    bodies.hold(30 * MIB)
+    expect(() => bodies.hold(18 * MIB)).not.toThrow()
+  })
+
+  it('count one that did not say how large it is once that is known', () => {
+    const bodies = new HeldBodies()
+    const room = bodies.hold(0)
+    room.grow(30 * MIB)
+    expect(() => bodies.hold(30 * MIB)).toThrow(/Too many large requests/)
+    const other = bodies.hold(10 * MIB)
+    expect(() => other.grow(30 * MIB)).toThrow(/Too many large requests/)
+    other.release()
+    room.release()
+    bodies.hold(30 * MIB)
+    bodies.hold(18 * MIB)
+    expect(() => bodies.hold(MIB), 'given back once, not twice').toThrow(Refusal)
+  })
+
+  it('count one no less than it said, and nothing twice', () => {
+    const bodies = new HeldBodies()
+    const room = bodies.hold(20 * MIB)
+    room.grow(10 * MIB)
+    expect(() => bodies.hold(30 * MIB)).toThrow(/Too many large requests/)
+    room.grow(24 * MIB)
+    expect(() => bodies.hold(24 * MIB)).not.toThrow()
   })
 })
 
@@ -54,6 +106,7 @@ describe("a media part's uuid, the key of a cache that all tenants share", () =>
     messages: [{ role: 'user', content: [part, { type: 'text', text: 'what is it?' }] }],
     tools: [{ type: 'function', uuid: 'kept' }],
   }
+  const call = { type: 'tool_use', name: 'f', input: { type: 'order', uuid: 'kept' } }
 
   it('is noticed wherever content may stand', () => {
     expect(refuseForeignMedia(body, [])).toBe(true)
@@ -68,6 +121,12 @@ describe("a media part's uuid, the key of a cache that all tenants share", () =>
       tools: body.tools,
     })
     expect(part.uuid).toBe('x')
+  })
+
+  it("stays where it is an argument of a tool's, beside a part or within one", () => {
+    const said = { role: 'assistant', content: [call], tool_calls: [{ function: call.input }] }
+    expect(refuseForeignMedia({ messages: [said] }, [])).toBe(false)
+    expect(withoutUuids({ messages: [said] })).toEqual({ messages: [said] })
   })
 
   it.each(['prompt_embeds', 'image_embeds', 'audio_embeds'])(

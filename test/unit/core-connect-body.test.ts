@@ -152,14 +152,17 @@ describe('chatBody', () => {
     expect(chat({ extra })).toMatchObject(extra)
   })
 
-  it('refuses a seed that a JSON number would change', () => {
-    expect(chat({ seed: BigInt(Number.MAX_SAFE_INTEGER) })['seed']).toBe(Number.MAX_SAFE_INTEGER)
-    try {
-      chat({ seed: 2n ** 53n })
-      expect.unreachable()
-    } catch (error) {
-      expect(ConnectError.from(error).code).toBe(Code.InvalidArgument)
-    }
+  it.each([0n, BigInt(Number.MAX_SAFE_INTEGER), 2n ** 63n - 1n, -(2n ** 63n)])(
+    'says a seed as it is: %s',
+    (seed) => {
+      expect(JSON.stringify(chat({ seed }))).toContain(`"seed":${seed}`)
+    },
+  )
+
+  it('refuses a number that JSON has no word for', () => {
+    expect(() => chat({ extra: { top_p: Infinity } })).toThrow(
+      expect.objectContaining({ code: 'invalid_value' }),
+    )
   })
 })
 

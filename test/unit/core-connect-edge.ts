@@ -49,6 +49,7 @@ export function edge(answer: ConnectDeps['answer'], others: Partial<ConnectDeps>
     listModels: async () => Response.json({ object: 'list', data: [] }),
     callOf,
     admitBody: async () => MAX_BYTES,
+    checkKey: vi.fn<ConnectDeps['checkKey']>(async () => undefined),
     log: vi.fn<ConnectDeps['log']>(),
     ...others,
   }
@@ -62,17 +63,18 @@ export function edge(answer: ConnectDeps['answer'], others: Partial<ConnectDeps>
   const client = (
     { transport, useBinaryFormat }: (typeof PROTOCOLS)[number] = PROTOCOLS[0]!,
     options: { readonly path?: string; readonly defaultTimeoutMs?: number } = {},
+    over: typeof fetch = fetch,
   ) => {
     const { path = '', ...rest } = options
     return createClient(
       Inference,
-      transport({ baseUrl: HOST + path, fetch, useBinaryFormat, ...rest }),
+      transport({ baseUrl: HOST + path, fetch: over, useBinaryFormat, ...rest }),
     )
   }
   /** What the way to the models was asked, the body read. */
   const asked = async (): Promise<Asking & { readonly body: unknown; readonly bytes: number }> => {
     const [, asking] = vi.mocked(deps.answer).mock.lastCall!
-    const { body, bytes } = await asking.read({} as never)
+    const { body, bytes } = await asking.read({} as never, () => {})
     return { ...asking, body, bytes }
   }
   return { client, fetch, asked, deps }

@@ -19,6 +19,9 @@ import {
   neverAnswers,
 } from './core-connect-edge.ts'
 
+/** Before a message: its flags and its length. */
+const ENVELOPE_BYTES = 5
+
 describe.each(PROTOCOLS)('$protocol', (kind) => {
   it.each([
     { word: 'invalid_api_key', code: Code.Unauthenticated },
@@ -98,6 +101,17 @@ describe.each(PROTOCOLS)('$protocol', (kind) => {
     { said: { code: 'some_news', type: 'server_error' }, code: Code.Unavailable },
     { said: { code: 500, type: 'InternalServerError' }, code: Code.Internal },
     { said: { code: 400, type: 'BadRequestError' }, code: Code.InvalidArgument },
+    {
+      said: { code: 'context_length_exceeded', type: 'BadRequestError' },
+      code: Code.InvalidArgument,
+    },
+    { said: { code: 'context_length_exceeded', type: 'x' }, code: Code.InvalidArgument },
+    { said: { code: 'some_news', type: 'BadRequestError' }, code: Code.InvalidArgument },
+    { said: { code: 'unsupported_value', type: 'NotImplementedError' }, code: Code.Unimplemented },
+    {
+      said: { code: 'unsupported_value', type: 'invalid_request_error' },
+      code: Code.InvalidArgument,
+    },
   ])('an error frame $said.code ends the RPC, [DONE] or not (L25)', async ({ said, code }) => {
     const frame = sse({ error: { message: 'Lost it.', param: null, ...said } })
     const { client } = edge(async () => streamOf(sse(CHUNK), frame, DONE))
@@ -133,6 +147,28 @@ describe.each(PROTOCOLS)('$protocol', (kind) => {
     expect(error.code).toBe(Code.ResourceExhausted)
     expect(error.metadata.get('x-penstock-code')).toBe('body_too_large')
     expect(deps.answer).not.toHaveBeenCalled()
+  })
+
+  it('tells nobody what is wrong with a message whose key does not hold any more', async () => {
+    const refusal = new Refusal('invalid_api_key', 'No.')
+    const codeFor = async (checkKey: () => Promise<unknown>) => {
+      const { client, fetch } = edge(neverAnswers, { checkKey })
+      const garbled = async (...asked: Parameters<typeof fetch>) => {
+        const request = new Request(...asked)
+        const body = new Uint8Array(await request.arrayBuffer()).fill(0xff, ENVELOPE_BYTES)
+        return fetch(request.url, { method: 'POST', headers: request.headers, body })
+      }
+      return (await broken(client(kind, {}, garbled).chatCompletion(ask))).error.code
+    }
+    expect(await codeFor(() => Promise.reject(refusal))).toBe(Code.Unauthenticated)
+    // What the library calls a message that it cannot read, of either form.
+    expect([Code.InvalidArgument, Code.Internal]).toContain(await codeFor(async () => undefined))
+  })
+
+  it('asks about a key no second time where its message was read', async () => {
+    const { client, deps } = edge(async () => streamOf(sse(CHUNK), DONE))
+    await all(client(kind).chatCompletion(ask))
+    expect(deps.checkKey).not.toHaveBeenCalled()
   })
 
   it('says of a fault of ours what it may, and logs the rest', async () => {

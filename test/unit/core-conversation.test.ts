@@ -1,49 +1,9 @@
 import { describe, expect, it } from 'vitest'
 import type { Json } from '../../worker/json.ts'
-import { conversationFor, isUnderWay } from '../../worker/routing/conversation.ts'
+import { conversationFor } from '../../worker/routing/conversation.ts'
 import type { Stickiness } from '../../durable-objects/fleet/snapshot.ts'
 import { asked } from './core-asked.ts'
 import { modelRoute, poolRoute } from './core-builders.ts'
-
-const USER = { role: 'user', content: 'hi' }
-
-it.each([
-  { body: { messages: [USER, { role: 'assistant', content: 'hello' }, USER] }, by: 'chat' },
-  {
-    body: { messages: [{ role: 'assistant', content: null, tool_calls: [{}] }, { role: 'tool' }] },
-    by: 'a call of a tool',
-  },
-  {
-    body: { messages: [USER, { role: 'assistant', content: [{ type: 'text', text: 'x' }] }] },
-    by: 'Anthropic’s messages',
-  },
-  { body: { input: [USER, { role: 'assistant', content: 'x' }] }, by: 'responses' },
-  {
-    body: { input: [{ type: 'message', role: 'assistant', content: [] }] },
-    by: 'its output items',
-  },
-  { body: { input: [USER, { type: 'function_call', call_id: 'c' }] }, by: 'a function call' },
-  { body: { input: [{ type: 'function_call_output', call_id: 'c' }] }, by: 'what it gave' },
-  { body: { input: [USER, { type: 'reasoning', summary: [] }] }, by: 'a thought' },
-])('a conversation is under way once the model has said something: $by', ({ body }) => {
-  expect(isUnderWay(body)).toBe(true)
-})
-
-it.each([
-  {},
-  { messages: [] },
-  { messages: [{ role: 'system', content: 'assistant' }, USER] },
-  { messages: 'assistant' },
-  { messages: { role: 'assistant' } },
-  { messages: [null, 'assistant', 7, { role: ['assistant'] }] },
-  { input: 'assistant' },
-  { input: ['assistant', 'reasoning'] },
-  { input: [{ type: 'message', role: 'user', content: 'x' }] },
-  { input: [{ type: 7 }] },
-  { prompt: 'assistant' },
-])('and not before: %j', (body) => {
-  expect(isUnderWay(body)).toBe(false)
-})
 
 const CHAT = '/v1/chat/completions'
 const MESSAGES = '/v1/messages'
@@ -86,6 +46,53 @@ const input = (it: string) => ({ type: 'input_text', text: it })
 const PNG = (bytes: string) => ({
   type: 'image_url',
   image_url: { url: `data:image/png;base64,${bytes}` },
+})
+
+const USER = user('hi')
+
+it.each([
+  { path: CHAT, body: { messages: [USER, answer('hello'), USER] }, by: 'chat' },
+  {
+    path: CHAT,
+    body: { messages: [USER, { ...answer(null), tool_calls: [{}] }, { role: 'tool' }] },
+    by: 'a call of a tool',
+  },
+  { path: MESSAGES, body: { messages: [USER, answer([text('x')])] }, by: 'Anthropic’s messages' },
+  { path: RESPONSES, body: { input: [USER, answer('x')] }, by: 'responses' },
+  {
+    path: RESPONSES,
+    body: { input: [USER, { type: 'message', ...answer([]) }] },
+    by: 'its output items',
+  },
+  {
+    path: RESPONSES,
+    body: { input: [USER, { type: 'function_call', call_id: 'c' }] },
+    by: 'a function call',
+  },
+  {
+    path: RESPONSES,
+    body: { input: [USER, { type: 'function_call_output', call_id: 'c' }] },
+    by: 'what it gave',
+  },
+  {
+    path: RESPONSES,
+    body: { input: [USER, { type: 'reasoning', summary: [] }] },
+    by: 'a thought',
+  },
+])('a conversation is under way once the model has said something: $by', ({ path, body }) => {
+  expect(told(body, { path })?.underWay).toBe(true)
+})
+
+it.each<[path: string, body: Json]>([
+  [CHAT, { messages: [{ role: 'system', content: 'assistant' }, USER] }],
+  [CHAT, { messages: [null, 'assistant', 7, { role: ['assistant'] }, USER] }],
+  [CHAT, { messages: [USER], input: [answer('of another endpoint')] }],
+  [RESPONSES, { input: 'assistant' }],
+  [RESPONSES, { input: ['assistant', 'reasoning', USER] }],
+  [RESPONSES, { input: [{ type: 'message', role: 'user', content: 'x' }] }],
+  [RESPONSES, { input: [{ type: 7 }, USER] }],
+])('and not before: %s %j', (path, body) => {
+  expect(told(body, { path })?.underWay).toBe(false)
 })
 
 describe('what is told of a conversation', () => {

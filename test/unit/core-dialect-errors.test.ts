@@ -83,6 +83,14 @@ describe.each(Object.entries(said))(
   },
 )
 
+it.each([chat, completions, responses, messages, audio])(
+  'an error in a stream says nothing of how it came about',
+  (dialect) => {
+    const rejection = { kind: 'rejection', status: 400, ...ERROR }
+    expect(dialect.errorFrame(rejection)).toBe(dialect.errorFrame(ERROR))
+  },
+)
+
 it('an error in a response has its code and type for the SDK, in both places clients look', async () => {
   const { openai } = clients(responses.errorFrame(ERROR))
   const stream = await openai.responses.create({ model: 'm', input: 'x', stream: true })

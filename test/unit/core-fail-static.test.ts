@@ -43,6 +43,20 @@ describe('a pool whose object is out of reach', () => {
     expect(receipt.reason).toBe('static')
   })
 
+  it('is one that was just being reset, and says nothing in time when it is asked again', async () => {
+    const reset = Object.assign(new Error('reset'), { durableObjectReset: true })
+    let asked = 0
+    const { answer, patience, receipt, demands } = ask({
+      ...OUT,
+      pool: () => (asked++ === 0 ? Promise.reject(reset) : new Promise(() => undefined)),
+    })
+    await vi.waitFor(() => expect(demands).toHaveLength(2))
+    expect(patience, 'both within the same patience').toMatchObject([{ calledOff: false }])
+    patience[0]!.act()
+    expect((await answer).status).toBe(200)
+    expect(receipt.reason).toBe('static')
+  })
+
   it('tries another instance when one fails, and no failed one again', async () => {
     const { answer, receipt } = ask({
       ...OUT,

@@ -4,7 +4,7 @@ import { ERROR_400, ERROR_500, hangs, json, refuses, stream } from './core-answe
 import { Refusal } from '../../worker/refusal.ts'
 import { respond } from '../../worker/forward/respond.ts'
 import { ask, refusalOf } from './core-ask.ts'
-import { ANSWER, chunk, eventStream, sse } from './core-builders.ts'
+import { ANSWER, bodyOf, chunk, eventStream, sse } from './core-builders.ts'
 import { worldOf } from './core-world.ts'
 
 const usage = { prompt_tokens: 15, completion_tokens: 4 }
@@ -64,9 +64,31 @@ describe("what a request comes to on its tenant's account", () => {
     expect(await billOf({ pool })).toMatchObject({ ending: 'refused' })
   })
 
-  it("is a request without tokens where the mistake was the tenant's own", async () => {
-    const bill = await billOf({ instances: { a: json(ERROR_400, 400) } })
-    expect(bill).toMatchObject({ ending: 'done', ...NOTHING })
+  it.each([
+    { no: json(ERROR_400, 400), as: 'status' },
+    { no: stream(sse(ANSWER[0], ERROR_400, '[DONE]')), as: 'frame, after the role' },
+  ])(
+    "is a request without tokens where the mistake was the tenant's own, told as a $as",
+    async ({ no }) => {
+      for (const streamed of [true, false]) {
+        const bill = await billOf({ instances: { a: no }, body: { stream: streamed } })
+        expect(bill).toMatchObject({ ending: 'done', ...NOTHING })
+      }
+    },
+  )
+
+  it('is what was generated for him, though it is too long to be given in one piece', async () => {
+    const text = sse(chunk({ content: 'x'.repeat(1024 ** 2) }, { token_ids: [1, 2, 3] }))
+    const body = bodyOf(...Array.from({ length: 9 }, () => text))
+    const { answer, bills, released, over } = ask({
+      instances: { a: () => eventStream(body.stream) },
+      body: { stream: false },
+    })
+    expect((await answer).status).toBe(400)
+    await over()
+    expect(bills[0]).toMatchObject({ ending: 'done', promptTokens: 100, counted: 'estimate' })
+    expect(bills[0]!.completionTokens).toBeGreaterThan(0)
+    expect(released).toMatchObject([{ ending: 'done', promptTokens: 100 }])
   })
 
   it('is an estimate where he left during the prefill', async () => {

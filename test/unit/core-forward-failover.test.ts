@@ -148,6 +148,12 @@ describe('an instance that fails before content', () => {
     expect(urls).toHaveLength(2)
   })
 
+  it('is tried once more only once, however many attempts there may be', async () => {
+    const { answer, urls } = ask({ instances: { a: refuses }, route: { attempts: 4 } })
+    expect((await refusalOf(answer)).code).toBe('upstream_failed')
+    expect(urls).toHaveLength(2)
+  })
+
   it('is not tried again where it has answered', async () => {
     const { answer, urls } = ask({ instances: { a: [json(ERROR_500, 500), stream()] } })
     expect((await refusalOf(answer)).code).toBe('upstream_failed')

@@ -1,7 +1,9 @@
+import { getEventListeners } from 'node:events'
 import { describe, expect, it, vi } from 'vitest'
-import { hangs, stream, WHOLE } from './core-answers.ts'
+import { ERROR_400, hangs, refuses, stream, WHOLE } from './core-answers.ts'
 import { ask, refusalOf } from './core-ask.ts'
-import { ANSWER, bodyOf, chunk, eventStream, sse } from './core-builders.ts'
+import { ANSWER, bodyOf, chunk, eventStream, reply, replyJson, sse } from './core-builders.ts'
+import type { Answers } from './core-world.ts'
 
 describe('a tenant who leaves', () => {
   it.each([true, false])(
@@ -62,14 +64,85 @@ describe('a tenant who leaves', () => {
     expect(released).toMatchObject([{ ending: 'client-left' }])
   })
 
-  it('before anything was sent costs no call', async () => {
-    const { answer, urls, over } = ask({
-      instances: { a: ({ signal }) => (signal?.throwIfAborted(), eventStream(WHOLE)), b: stream() },
+  it('before anything was asked for has nothing asked for', async () => {
+    const { answer, claims, demands, over } = ask({
+      instances: { a: stream() },
       signal: AbortSignal.abort(),
     })
     await refusalOf(answer)
     await over()
-    expect(urls.length).toBeLessThanOrEqual(1)
+    expect([...claims, ...demands]).toEqual([])
+  })
+
+  it('while a slot is asked for gives it back unused, and no other model is asked', async () => {
+    const tenant = new AbortController()
+    const { answer, demands, urls, released, bills, over } = ask({
+      instances: { a: stream() },
+      fallback: { internlm: { b: stream() } },
+      pool: () => {
+        tenant.abort()
+        return undefined
+      },
+      signal: tenant.signal,
+    })
+    await refusalOf(answer)
+    await over()
+    expect(demands).toHaveLength(1)
+    expect(urls).toEqual([])
+    expect(released).toMatchObject([{ instance: 'a', ending: 'refused' }])
+    expect(bills, 'as if he had not asked').toMatchObject([{ ending: 'refused' }])
+  })
+
+  it('while a fallback says no to him is not asked for at the next one', async () => {
+    const tenant = new AbortController()
+    const { answer, demands, over } = ask({
+      instances: { a: refuses },
+      fallback: {
+        internlm: { b: () => (tenant.abort(), replyJson(ERROR_400, { status: 400 })) },
+        baichuan: { c: stream() },
+      },
+      route: { attempts: 1 },
+      signal: tenant.signal,
+    })
+    await refusalOf(answer)
+    await over()
+    expect(demands.map(({ pool }) => pool)).toEqual(['qwen-14b', 'internlm'])
+  })
+})
+
+describe('nothing upstream outlives its lease', () => {
+  /** An instance whose page never ends, and the signals that both of two were called with. */
+  const twoOf = (b: Answers) => {
+    const signals: Record<string, AbortSignal | null | undefined> = {}
+    const page = bodyOf('<html>')
+    const a: Answers = ({ signal }) => {
+      signals['a'] = signal
+      return reply(page.stream, { headers: { 'content-type': 'text/html' } })
+    }
+    return {
+      signals,
+      instances: { a, b: (init: RequestInit) => ((signals['b'] = init.signal), b(init)) },
+    }
+  }
+
+  it('a body of one that was left for another one is not read to its end', async () => {
+    const { signals, instances } = twoOf(stream())
+    const { answer, over } = ask({ instances })
+    expect(await (await answer).text()).toBe(WHOLE)
+    await over()
+    expect(signals['a']?.aborted).toBe(true)
+    expect(signals['b']?.aborted, 'a line that is done may be used again').toBe(false)
+  })
+
+  it('and when its answer is over, nobody listens to the tenant any more', async () => {
+    const tenant = new AbortController()
+    const { signals, instances } = twoOf(stream())
+    const { answer, over } = ask({ instances, signal: tenant.signal })
+    await (await answer).text()
+    await over()
+    expect(getEventListeners(tenant.signal, 'abort')).toEqual([])
+    tenant.abort()
+    expect(signals['b']?.aborted).toBe(false)
   })
 })
 

@@ -76,6 +76,20 @@ describe('what is kept across resets', () => {
     expect(onTaken).toHaveBeenCalledTimes(1)
   })
 
+  it('is none of the business of a request that is over when it turns out to be withdrawn', async () => {
+    const { grip, reset } = held()
+    const { promise, resolve } = Promise.withResolvers<'taken'>()
+    const onTaken = vi.fn<() => void>()
+    const keeper = keeperOf(grip, () => promise)
+    keeper.watch(onTaken)
+    reset()
+    await settled()
+    await keeper.end(() => undefined)
+    resolve('taken')
+    await settled()
+    expect(onTaken).not.toHaveBeenCalled()
+  })
+
   it('is dropped when it ends, even where the last word does not arrive', async () => {
     const { grip, dispose } = held()
     const keeper = keeperOf(grip, async () => null)

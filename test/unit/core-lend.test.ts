@@ -12,6 +12,7 @@ function reservation() {
     allows: () => true,
     reserve: async () => undefined,
     watch: () => undefined,
+    withdrawn: null,
     settle: (bill) => void bills.push(bill),
   }
   return { bills, it }

@@ -65,23 +65,23 @@ describe('a name', () => {
   })
 })
 
-describe('a place', () => {
+describe('a destination', () => {
   const FLEET = fleet({
     qwen: { path: '/qwen', hosts: ['qwen.example.com', 'q.example.com'] },
     internlm: { path: '/internlm' },
   })
 
   it.each([
-    { place: { host: 'qwen.example.com', prefix: '' }, model: 'qwen' },
-    { place: { host: 'q.example.com', prefix: '' }, model: 'qwen' },
-    { place: { host: 'qwen.example.com.', prefix: '' }, model: 'qwen' },
-    { place: { host: 'qwen.example.com..', prefix: '' }, model: undefined },
-    { place: { host: 'api.example.com', prefix: '' }, model: undefined },
-    { place: { host: '', prefix: '' }, model: undefined },
-    { place: { host: 'api.example.com', prefix: '/qwen' }, model: 'qwen' },
-    { place: { host: 'qwen.example.com', prefix: '/internlm' }, model: 'internlm' },
-    { place: { host: 'qwen.example.com', prefix: '/nobody' }, model: undefined },
-  ])('$place is of $model: a path is closer than a host', ({ place, model }) => {
-    expect(modelAt(FLEET, place)?.name).toBe(model)
+    { to: { host: 'qwen.example.com', prefix: '' }, model: 'qwen' },
+    { to: { host: 'q.example.com', prefix: '' }, model: 'qwen' },
+    { to: { host: 'qwen.example.com.', prefix: '' }, model: 'qwen' },
+    { to: { host: 'qwen.example.com..', prefix: '' }, model: undefined },
+    { to: { host: 'api.example.com', prefix: '' }, model: undefined },
+    { to: { host: '', prefix: '' }, model: undefined },
+    { to: { host: 'api.example.com', prefix: '/qwen' }, model: 'qwen' },
+    { to: { host: 'qwen.example.com', prefix: '/internlm' }, model: 'internlm' },
+    { to: { host: 'qwen.example.com', prefix: '/nobody' }, model: undefined },
+  ])('$to is of $model: a path is closer than a host', ({ to, model }) => {
+    expect(modelAt(FLEET, to)?.name).toBe(model)
   })
 })

@@ -8,6 +8,7 @@ import { relay } from '../../worker/forward/relay.ts'
 import { Watchdog } from '../../worker/forward/watchdog.ts'
 import { Witness } from '../../worker/forward/witness.ts'
 import { ENDPOINTS, type Endpoint } from '../../worker/ingress/endpoints.ts'
+import { Refusal } from '../../worker/refusal.ts'
 import {
   ANSWER,
   bodyOf,
@@ -52,6 +53,8 @@ interface Case {
   readonly idleMs?: number
   readonly epilogue?: string
   readonly tenant?: WritableStream<Uint8Array>
+  /** Why the tenant may not ask any more, from when it is so. */
+  readonly withdrawn?: () => Refusal | null
 }
 
 /** A stream opened at its first content, and relayed to a tenant at its other end. */
@@ -62,6 +65,7 @@ async function relaying({
   idleMs = 60_000,
   epilogue = '',
   tenant,
+  withdrawn = () => null,
 }: Case = {}) {
   const upstream = bodyOf(first)
   const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>()
@@ -104,7 +108,7 @@ async function relaying({
     witness,
     tenant: tenant ?? writable,
     tenantLeft: () => state.left,
-    withdrawn: () => null,
+    withdrawn,
     abortUpstream,
     watchdog,
     onUpstreamEnd,
@@ -331,6 +335,25 @@ describe.each(WAYS)('relay, $way', ({ way, shown }: Way) => {
     expect(await ending).toBe('client-left')
     clearInterval(more)
     expect(abortUpstream).toHaveBeenCalled()
+  })
+
+  it('has it done when the tenant leaves with the last word in his hands', async () => {
+    const { ending, readable, upstream, state } = await relayed()
+    void received(readable)
+    upstream.push(sse(ANSWER[2], '[DONE]'))
+    state.left = true
+    upstream.end()
+    expect(await ending, 'what is proven counts').toBe('done')
+  })
+
+  it('holds nothing against an instance whose tenant may not ask any more', async () => {
+    let why: Refusal | null = null
+    const { ending, readable, upstream } = await relayed({ withdrawn: () => why })
+    const got = received(readable)
+    why = new Refusal('tenant_suspended', 'Suspended.')
+    upstream.fail() // as a fetch does that was aborted
+    expect(await ending, 'not truncated').toBe('client-left')
+    expect(lastError((await got).text)).toMatchObject({ code: 'tenant_suspended' })
   })
 
   it('keeps the usage of a stream that the tenant left (L30)', async () => {

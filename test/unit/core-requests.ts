@@ -1,7 +1,7 @@
 /** Requests to the books of a pool: what they ask, what they are granted, how they wait. */
 import type { InstanceConfig, PolicyName } from '../../durable-objects/fleet/snapshot.ts'
 import type { Demand, Work } from '../../durable-objects/pool/contract.ts'
-import type { GrantedSeat, Outcome, Place } from '../../durable-objects/pool/dispatcher.ts'
+import type { Decision, GrantedSeat, Pending } from '../../durable-objects/pool/dispatcher.ts'
 import { HASH_BYTES } from '../../durable-objects/scheduling/blocks.ts'
 import { Books, type Said } from './core-books.ts'
 import { demand, instance, settled } from './core-builders.ts'
@@ -48,10 +48,8 @@ export function granted(books: Books, named: Partial<Demand> = {}): GrantedSeat 
 export const idOf = ({ seat }: GrantedSeat): string => seat.config.instance
 
 /** One who waits, and what he is told in the end. */
-export interface Waiter {
-  readonly place: Place
-  readonly ahead: number
-  told: Outcome | null
+export interface Waiter extends Pending {
+  told: Decision | null
 }
 
 export function waiting(
@@ -61,9 +59,12 @@ export function waiting(
 ): Waiter {
   const decision = books.acquire(demand({ mayQueue: true, work: work(named), ...asked }))
   if (decision.kind !== 'queued') throw new Error(decision.kind)
-  const { place, ahead } = decision
-  const waiter: Waiter = { place, ahead, told: null }
-  void place.outcome.then((outcome) => (waiter.told = outcome))
+  return waiterOf(decision)
+}
+
+export function waiterOf(pending: Pending): Waiter {
+  const waiter: Waiter = { ...pending, told: null }
+  void pending.decision.then((told) => (waiter.told = told))
   return waiter
 }
 

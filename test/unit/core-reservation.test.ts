@@ -297,6 +297,24 @@ describe('a reservation', () => {
     expect(onRevoked.mock.calls[0]?.[0], 'and why').toMatchObject({ code, message: 'Unpaid.' })
   })
 
+  it('tells whoever watches last, and one who comes too late at once: a request has several attempts', async () => {
+    const made = admittedWorld()
+    const [first, second, late] = [1, 2, 3].map(() => vi.fn<(why: Refusal) => void>())
+    const reservation = made.reservationOf()
+    await reservation.reserve(() => CLAIM)
+    reservation.watch(first!)
+    reservation.watch(second!)
+    expect(reservation.withdrawn).toBeNull()
+    made.applicant.tenant().admit = async () => ({ kind: 'refused', code: 'invalid_api_key' })
+    made.word.resolve()
+    await settled()
+    expect(reservation.withdrawn).toMatchObject({ code: 'invalid_api_key' })
+    expect(first, 'that attempt is over').not.toHaveBeenCalled()
+    expect(second).toHaveBeenCalledExactlyOnceWith(reservation.withdrawn)
+    reservation.watch(late!)
+    expect(late).toHaveBeenCalledExactlyOnceWith(reservation.withdrawn)
+  })
+
   it.each([{ gone: true }, { gone: false }])(
     'comes back after a reset, unless its tenant is gone: $gone',
     async ({ gone }) => {

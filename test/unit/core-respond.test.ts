@@ -86,6 +86,33 @@ describe('an answer that comes soon', () => {
   })
 })
 
+describe("the request's body", () => {
+  it('is held until nobody can be sent it any more, early commit or not', async () => {
+    const first = silent()
+    const { committed, urls, bodyReleased } = ask({ instances: { a: first.answers, b: whole } })
+    const response = await committed()
+    expect(bodyReleased, 'it may have to be sent again').toEqual([])
+    first.fails()
+    await response.text()
+    expect(urls).toHaveLength(2)
+    expect(bodyReleased).toEqual([2])
+  })
+
+  it('is let go as a stream begins, however long that is', async () => {
+    const body = bodyOf(sse(...ANSWER.slice(0, 2)))
+    const { answer, bodyReleased } = ask({ instances: { a: () => eventStream(body.stream) } })
+    await answer
+    expect(bodyReleased).toEqual([1])
+    body.fail()
+  })
+
+  it('is let go where nobody could answer', async () => {
+    const { answer, bodyReleased } = ask({ instances: { a: error(500) } })
+    await expect(answer).rejects.toThrow(Refusal)
+    expect(bodyReleased).toEqual([1])
+  })
+})
+
 describe('an early commit (L23)', () => {
   it('is counted from the first grant, by the pool that was granted', async () => {
     const { answer, timers } = ask({ instances: { a: whole }, route: { earlyCommitMs: 7_000 } })

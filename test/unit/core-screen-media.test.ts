@@ -128,6 +128,9 @@ describe('media in a request', () => {
   it.each([
     { tools: [{ function: { parameters: { properties: { image_url: 'http://x' } } } }] },
     { response_format: { json_schema: { schema: { properties: { image_url: EVIL } } } } },
+    { text: { format: { type: 'json_schema', schema: { default: { image_url: EVIL } } } } },
+    { output_config: { format: { schema: { examples: [{ image_url: EVIL }] } } } },
+    { output_format: { schema: { default: { image_url: EVIL } } } },
     { metadata: { image_url: EVIL } },
     { messages: [{ tool_calls: [{ function: { arguments: { image_url: EVIL } } }] }] },
     { messages: [{ content: [{ type: 'tool_use', input: { image_url: EVIL } }] }] },

@@ -293,6 +293,29 @@ describe('a request for /v1/responses', () => {
     expect(refusal.message).toMatch(/not stored.*Send/)
   })
 
+  it.each([{ type: 'item_reference', id: 'msg_1' }, { type: null, id: 'msg_1' }, { id: 'msg_1' }])(
+    'that refers to what an earlier answer said is refused, and told the cure: %o',
+    (reference) => {
+      const input = [{ role: 'user', content: 'x', id: 'msg_0' }, reference]
+      const refusal = refusalOf(RESPONSES, { model: 'm', input })
+      expect(refusal.code).toBe('unsupported_value')
+      expect(refusal.body.error.param).toBe('input[1]')
+      expect(refusal.message).toMatch(/"store": false/)
+    },
+  )
+
+  it.each([
+    { id: 'x', role: 'user', content: 'y' },
+    { id: 'x', type: 'function_call', name: 'f' },
+  ])('that has its items whole is taken, whatever ids they have: %o', (item) => {
+    expect(screened(RESPONSES, { input: [item] }).body['input']).toEqual([item])
+  })
+
+  it('that names no answer is taken, without the name', () => {
+    const { body } = screened(RESPONSES, { input: 'x', previous_response_id: '' })
+    expect(body).not.toHaveProperty('previous_response_id')
+  })
+
   it('that says it does not is taken', () => {
     const fields = { background: false, previous_response_id: null, conversation: null }
     expect(screened(RESPONSES, { input: 'x', ...fields }).body).toMatchObject(fields)

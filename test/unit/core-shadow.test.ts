@@ -184,8 +184,8 @@ describe('a copy', () => {
     let free = 0
     room.hold = (bytes) => {
       held.push(bytes)
-      const release = hold(bytes)
-      return () => (free++, release())
+      const { grow, release } = hold(bytes)
+      return { grow, release: () => (free++, release()) }
     }
     await (await seen.answer).text()
     await vi.waitFor(() => expect(held).toEqual([JSON.stringify(seen.sent[1]).length]))
@@ -197,7 +197,7 @@ describe('a copy', () => {
     await seen.over()
 
     const full = ask(SHADOWED)
-    full.deps.copies.hold(48 * 1024 ** 2)
+    for (let i = 0; i < 2; i++) full.deps.copies.hold(1024 ** 2 / 2)
     await (await full.answer).text()
     await full.over()
     expect(copies(full.demands)).toEqual([])

@@ -116,6 +116,7 @@ describe("vLLM's copy of a call", () => {
     { body: { stream_options: { include_usage: true } }, ids: true, usage: true, way: 'he asked' },
     { body: {}, shown: 'qwen', ids: true, usage: false, way: 'edited: so are they' },
     { body: { return_token_ids: true }, ids: true, usage: true, way: 'he asked for ids' },
+    { body: { echo: true }, ids: false, usage: true, way: 'vLLM would echo ids, and no text' },
     { body: { prompt: ['a', 'b'] }, ids: false, usage: true, way: 'ids of two prompts are mixed' },
     { body: { prompt: [1, 2, 3] }, ids: true, usage: false, way: 'a list of ids is one prompt' },
   ])('of a stream asks for what is counted (L30): $body, $way', ({ body, shown, ids, usage }) => {

@@ -108,12 +108,32 @@ describe('usagePeriod', () => {
     expect(rowsOf([row({ period: '2026-11-23' })])).toHaveLength(1)
   })
 
+  it('takes the hours whole that are asked for in part', () => {
+    const said = { from: '2026-11-23T14:10Z', to: '2026-11-23T14:59Z', by: 'hour' }
+    const { query, from, to } = period(said)
+    expect(query).toEqual({
+      from: Date.parse('2026-11-23T14:00Z'),
+      to: Date.parse('2026-11-23T15:00Z'),
+      by: 'hour',
+    })
+    expect([from, to]).toEqual(['2026-11-23T14:00:00.000Z', '2026-11-23T15:00:00.000Z'])
+    const whole = period({ ...said, to: '2026-11-23T15:00Z' })
+    expect(whole.query, 'an hour that has only begun at its end is not part of it').toEqual(query)
+  })
+
+  it('has room for as many days where the clock is put back among them', () => {
+    const days = { from: '2026-10-10', to: '2026-11-11', by: 'hour' }
+    expect(period(days, 'America/New_York').by).toBe('hour')
+    expect(() => period({ ...days, to: '2026-11-12' }, 'America/New_York')).toThrow(/32 days/)
+  })
+
   it.each([
     [{ by: 'week' }, /^by: "by" must be hour, day or month/],
     [{ from: 'yesterday' }, /^from: .*2026-11-23T14:00Z/],
     [{ from: '2026-02-31' }, /^from: /],
     [{ to: '2026-11-23T14:00' }, /^to: .*with its zone/],
     [{ from: '2026-11-23', to: '2026-11-23' }, /^to: .*later than "from"/],
+    [{ from: '2026-11-23T14:10Z', to: '2026-11-23T14:05Z' }, /^to: .*later than "from"/],
     [{ from: '2026-10-01', to: '2026-11-23', by: 'hour' }, /^from: By the hour, at most 32 days/],
     [{ from: '2025-10-01', to: '2026-11-23' }, /^from: By the day, at most 400 days/],
   ])('refuses %j', (query, said) => {

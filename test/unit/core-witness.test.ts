@@ -210,6 +210,12 @@ describe('the usage of a stream (L30)', () => {
     else expect(usageOf(stream)).toMatchObject(usage)
   })
 
+  it('is no number of ids where nobody asked for them: an echo has those of the prompt all the same', () => {
+    const witness = new Witness(dialectAt('/v1/completions'), false)
+    witness.seeAll(sse({ ...ROLE, choices: [{ text: 'Once' }] }, { choices: [{ text: ' upon' }] }))
+    expect(witness.usage(100)).toMatchObject({ prompt: 3, completion: 2, counted: 'estimate' })
+  })
+
   it('is the same wherever the network cuts', () => {
     const stream = bytes(sse(ROLE, chunk({ content: '€' }, ids(4, 5)), USAGE, '[DONE]'))
     for (const [head, rest] of cuts(stream))

@@ -93,6 +93,8 @@ export function worldOf(world: World) {
     urls: [] as string[],
     sent: [] as Record<string, unknown>[],
     logs: [] as string[],
+    /** How many calls had been made each time the room of the request's body was given back. */
+    bodyReleased: [] as number[],
     deferred: [] as Promise<unknown>[],
     /** What was to happen after a while; called off when it does not matter any more. */
     timers: [] as Timer[],
@@ -186,7 +188,7 @@ export function worldOf(world: World) {
     outages: new Outages(),
     standby: new Standby({ now: Date.now, random: () => 0 }),
     fleet: () => snapshot({ version: 9, pools: { shadow } }),
-    copies: new HeldBodies(),
+    copies: new HeldBodies(1024 ** 2, 0), // bounded whatever their size, as those of `forward-deps.ts`
     secretOf: () => 'secret',
     now: Date.now,
     random: () => 0,
@@ -203,6 +205,7 @@ export function worldOf(world: World) {
   const receipt: Receipt = { requestId: 'req_1', shown: true }
   const stream = body['stream'] === true && endpoint.dialect !== null
   let keeps: Reservation['keeps'] = null
+  let withdrawn: Refusal | null = null
   const reservation: Reservation = {
     warm: world.class !== null,
     class: world.class ?? 'standard',
@@ -216,6 +219,9 @@ export function worldOf(world: World) {
       if (world.keeps !== undefined) keeps = { model: 'qwen', arm: world.keeps }
     },
     watch: (onWithdrawn) => void seen.revocations.push(onWithdrawn),
+    get withdrawn() {
+      return withdrawn
+    },
     settle: (bill) => void seen.bills.push(bill),
   }
   const order: Order = {
@@ -239,6 +245,7 @@ export function worldOf(world: World) {
     tokens: endpoint.tokens,
     deadline: Date.now() + timeouts.totalMs,
     bytes: JSON.stringify(body).length,
+    releaseBody: () => void seen.bodyReleased.push(seen.urls.length),
     promptEstimate: 100,
     work: () => WORK,
     receipt,
@@ -247,5 +254,10 @@ export function worldOf(world: World) {
   const over = async (): Promise<void> => {
     await Promise.all(seen.deferred)
   }
-  return { ...seen, order, deps, receipt, over }
+  /** The tenant's object takes the request back: whoever watches last is told. */
+  const withdraw = (why: Refusal): void => {
+    withdrawn = why
+    seen.revocations.at(-1)?.(why)
+  }
+  return { ...seen, order, deps, receipt, over, withdraw }
 }

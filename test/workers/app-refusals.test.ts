@@ -1,6 +1,6 @@
 import { describe, expect, it, vi } from 'vitest'
 import { importSigningKey, mintKey } from '../../durable-objects/tenant/keys.ts'
-import { ask, BODY, CHAT, INVALID, refusal, SERVER, withAcme } from './acme.ts'
+import { ask, BODY, CHAT, INVALID, refusal, SERVER, signed, withAcme } from './acme.ts'
 import { FLEET, granted, OPERATOR, operate, send, settlement, upstream } from './world.ts'
 
 withAcme()
@@ -18,7 +18,10 @@ describe('a refusal', () => {
     { path: '/v1/fine_tuning/jobs', method: 'POST' },
     { path: '/invocations', method: 'POST' },
     { path: '/nobody/v1/chat/completions', method: 'POST' },
+    { path: '/nobody/v1/chat/completions', method: 'GET' },
     { path: '/nobody/v1/models', method: 'GET' },
+    { path: '/nobody/v1/models', method: 'POST' },
+    { path: '/nobody/v1/realtime', method: 'GET' },
     { path: '/%E0%A4%A', method: 'GET' },
   ])('of $method $path, which does not exist, is 404 before any key is asked for', async (call) => {
     expect(await refusal(await send(call.path, { method: call.method }))).toEqual([
@@ -35,6 +38,7 @@ describe('a refusal', () => {
     { path: `/m${CHAT}`, method: 'GET', allow: 'POST' },
     { path: '/v1/models', method: 'POST', allow: 'GET, HEAD' },
     { path: '/v1/models/m', method: 'DELETE', allow: 'GET, HEAD' },
+    { path: '/healthz', method: 'POST', allow: 'GET, HEAD' },
   ])('of $method $path is 405 and says what is allowed', async ({ path, method, allow }) => {
     const response = await send(path, { method })
     expect(response.headers.get('allow')).toBe(allow)
@@ -53,6 +57,7 @@ describe('a refusal', () => {
       await send(CHAT, { method: 'POST', body, headers }),
       await send('/v1/models', { headers }),
       await send('/m/v1/models/m', { headers }),
+      await send('/v1/realtime', { headers }),
     ]) {
       expect(await refusal(response)).toEqual([401, 'authentication_error', 'invalid_api_key'])
     }
@@ -86,6 +91,26 @@ describe('a refusal', () => {
       expect((await refusal(response))[2]).toBe('invalid_api_key')
     },
   )
+
+  it('for a revoked key tells a client of Connect no more', async () => {
+    const created = await operate('POST', '/tenants/acme/keys')
+    const other = await created.json<{ key: string; id: string }>()
+    await operate('DELETE', `/tenants/acme/keys/${other.id}`)
+    for (const body of ['{"model":5}', '{', '{"model":"nope"}']) {
+      const embed = '/penstock.v1.Inference/Embed'
+      const response = await ask(body, embed, { authorization: `Bearer ${other.key}` })
+      expect([response.status, await response.json()]).toMatchObject([
+        401,
+        { code: 'unauthenticated' },
+      ])
+    }
+  })
+
+  it('of what is not a WebSocket where there must be one is 426', async () => {
+    const response = await send('/v1/realtime', { headers: signed() })
+    expect(response.headers.get('upgrade')).toBe('websocket')
+    expect(await refusal(response)).toEqual([426, INVALID, 'upgrade_required'])
+  })
 
   it('for a key of a tenant that does not exist is 401', async () => {
     const authorization = `Bearer ${await forgedKey('a signing secret for tests', 'ghost')}`

@@ -40,6 +40,17 @@ describe('a request', () => {
     expect(await response.text()).toBe(named(ANSWER, 'm'))
   })
 
+  it('reaches its instance with the numbers that it has, however large', async () => {
+    let sent = Promise.resolve('')
+    upstream.answer = ({ path, request }) => {
+      if (path === CHAT) sent = request.text()
+      return undefined
+    }
+    const body = JSON.stringify(BODY).replace('{', '{"seed":9223372036854775807,"top_k":1e400,')
+    expect((await ask(body)).status).toBe(200)
+    expect(await sent).toContain('"seed":9223372036854775807,"top_k":1e400,')
+  })
+
   it('streams, and carries its receipt', async () => {
     const response = await ask({ ...BODY, stream: true, priority: 1, ignore_eos: true })
     expect(response.status).toBe(200)

@@ -1,6 +1,6 @@
 import { toJson, type DescMessage, type MessageShape } from '@bufbuild/protobuf'
-import { Code, ConnectError } from '@connectrpc/connect'
-import { isObject, type Json } from '../json.ts'
+import { exactly, isObject, type Json } from '../json.ts'
+import { Refusal } from '../refusal.ts'
 import {
   ChatCompletionRequestSchema,
   CompletionRequestSchema,
@@ -13,7 +13,7 @@ import {
 /**
  * What a chat message asks, as the JSON that an HTTP client would have sent. The fields have OpenAI's
  * names, so what is not set is absent, and little is left to put right.
- * @throws ConnectError `InvalidArgument`
+ * @throws Refusal `invalid_value`
  */
 export function chatBody(request: ChatCompletionRequest): Json {
   const { messages, tools, ...fields } = fieldsOf(ChatCompletionRequestSchema, request)
@@ -24,12 +24,12 @@ export function chatBody(request: ChatCompletionRequest): Json {
   })
 }
 
-/** @throws ConnectError `InvalidArgument` */
+/** @throws Refusal `invalid_value` */
 export function completionBody(request: CompletionRequest): Json {
   return streamed(withOneOrMany('prompt', fieldsOf(CompletionRequestSchema, request)))
 }
 
-/** @throws ConnectError `InvalidArgument` */
+/** @throws Refusal `invalid_value` */
 export function embedBody(request: EmbedRequest): Json {
   const fields = withOneOrMany('input', fieldsOf(EmbedRequestSchema, request))
   // The answer is read as numbers, and in one piece.
@@ -39,20 +39,23 @@ export function embedBody(request: EmbedRequest): Json {
 
 /** The fields that are set, by their JSON names, over those of `extra`. */
 function fieldsOf<Desc extends DescMessage>(schema: Desc, message: MessageShape<Desc>): Json {
-  const json: unknown = toJson(schema, message, { useProtoFieldName: true })
+  const json = asJson(schema, message)
   const { extra, seed, ...fields } = isObject(json) ? json : {}
   return {
     ...(isObject(extra) && extra),
     ...fields,
-    ...(seed !== undefined && { seed: safeInteger('seed', seed) }),
+    // Protobuf's JSON has 64-bit integers as text.
+    ...(typeof seed === 'string' && { seed: exactly(seed) }),
   }
 }
 
-/** Protobuf's JSON has 64-bit integers as text; beyond 2^53 a JSON number would be another one. */
-function safeInteger(field: string, text: unknown): number {
-  const value = Number(text)
-  if (Number.isSafeInteger(value)) return value
-  throw new ConnectError(`"${field}" must be within ±(2^53 − 1).`, Code.InvalidArgument)
+function asJson<Desc extends DescMessage>(schema: Desc, message: MessageShape<Desc>): unknown {
+  try {
+    return toJson(schema, message, { useProtoFieldName: true })
+  } catch {
+    // Without a cause, which might quote it. All that JSON has no word for are such numbers.
+    throw new Refusal('invalid_value', 'A number in the message is infinite, or no number.')
+  }
 }
 
 /** Every RPC that generates is a stream, whatever `extra` says. */

@@ -15,6 +15,11 @@ export interface ConnectDeps extends ServiceDeps {
    * @throws Refusal
    */
   readonly admitBody: (c: Ctx) => Promise<number>
+  /**
+   * Whether the key still holds: what is wrong with a message is nobody's business whose key does not.
+   * @throws Refusal
+   */
+  readonly checkKey: (c: Ctx) => Promise<unknown>
 }
 
 /**
@@ -33,16 +38,27 @@ export function connectOver(deps: ConnectDeps): (c: Ctx) => Promise<Response> {
     if (!handler.allowedMethods.includes(request.method)) throw wrongMethod(handler.allowedMethods)
 
     const { method, url, headers, signal } = request
-    const exchange: Exchange = { c, bytes: 0 }
-    const answered = await handler({
-      httpVersion: '',
-      method,
-      url,
-      header: withoutLength(headers),
-      body: guarded(exchange, deps, signal),
-      signal,
-      contextValues: createContextValues().set(exchangeKey, exchange),
-    })
+    const exchange: Exchange = { c, bytes: 0, admitted: false, understood: false }
+    const handle = (body: AsyncIterable<Uint8Array>) =>
+      handler({
+        httpVersion: '',
+        method,
+        url,
+        header: withoutLength(headers),
+        body,
+        signal,
+        contextValues: createContextValues().set(exchangeKey, exchange),
+      })
+    let answered = await handle(guarded(exchange, deps, signal))
+    if (exchange.admitted && !exchange.understood) {
+      const refused = await deps.checkKey(c).then(
+        () => null,
+        (error) => Refusal.from(error),
+      )
+      // Once more, so that the library says it as its protocol does.
+      const admitBody = () => Promise.reject(refused)
+      if (refused) answered = await handle(guarded(exchange, { ...deps, admitBody }, signal))
+    }
     return answered.status === 415 ? unknownType() : universalServerResponseToFetch(answered)
   }
 }
@@ -50,12 +66,13 @@ export function connectOver(deps: ConnectDeps): (c: Ctx) => Promise<Response> {
 /** The body, from behind the door: not a byte is read before it is known whose it is. */
 async function* guarded(
   exchange: Exchange,
-  { admitBody, log }: ConnectDeps,
+  { admitBody, log }: Pick<ConnectDeps, 'admitBody' | 'log'>,
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array, void> {
   const { c } = exchange
   try {
     const maxBytes = await admitBody(c)
+    exchange.admitted = true
     if (Number(c.req.header('content-length') ?? 0) > maxBytes) throw tooLarge(maxBytes)
     for await (const chunk of c.req.raw.body ?? []) {
       exchange.bytes += chunk.byteLength

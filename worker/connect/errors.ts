@@ -70,7 +70,8 @@ export function errorOfFrame(frame: Json): ConnectError | null {
   const detail = detailOf(frame)
   if (!detail) return null
   const { message, code, type } = detail
-  const status = statusOfCode(code) ?? STATUS_OF_TYPE[type] ?? Number(code)
+  const known = type === NOT_IMPLEMENTED ? 501 : statusOfCode(code)
+  const status = known ?? STATUS_OF[code] ?? STATUS_OF[type] ?? Number(code)
   return new ConnectError(message, codeOfStatus(Number.isInteger(status) ? status : 503), {
     'x-penstock-code': code,
   })
@@ -82,8 +83,16 @@ export const cutShort = (): ConnectError =>
     'x-penstock-code': 'upstream_failed',
   })
 
-/** Inside a stream there is no status: it follows from the router's own words, or from the kind of error; vLLM's own errors have the status itself for a code. */
-const STATUS_OF_TYPE: Readonly<Record<string, number>> = {
+/** vLLM's type of a 501: its code, `unsupported_value`, is that of our own 400s. */
+const NOT_IMPLEMENTED = 'NotImplementedError'
+
+/**
+ * Inside a stream there is no status: it follows from the router's own words, from what vLLM's are
+ * called, or from the kind of error; vLLM's own frames have the status itself for a code.
+ */
+const STATUS_OF: Readonly<Record<string, number>> = {
+  context_length_exceeded: 400,
+  BadRequestError: 400,
   invalid_request_error: 400,
   authentication_error: 401,
   permission_error: 403,

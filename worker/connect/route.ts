@@ -1,4 +1,4 @@
-import { entrance, identify } from '../entrance.ts'
+import { checkKey, entrance, identify } from '../entrance.ts'
 import { callOf } from '../ingress/call.ts'
 import { listModels } from '../models.ts'
 import { largestBodies } from '../routing/resolve.ts'
@@ -15,5 +15,9 @@ export const connect = connectOver({
     const { snapshot } = await entrance(c)
     await identify(c, snapshot)
     return largestBodies(snapshot).json
+  },
+  async checkKey(c) {
+    const { snapshot } = await entrance(c)
+    return checkKey(c, snapshot)
   },
 })

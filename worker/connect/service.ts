@@ -28,6 +28,10 @@ export interface Exchange {
   readonly c: Ctx
   /** Size of the request's body, in bytes; final once the message is there. */
   bytes: number
+  /** Whether its body is being read: the path is known, and the key is a genuine one. */
+  admitted: boolean
+  /** Whether its body was a message of the RPC. */
+  understood: boolean
 }
 
 /** The ways of the HTTP API, which RPCs take as well. */
@@ -141,6 +145,7 @@ function tell({ responseHeader }: HandlerContext, { headers }: Response): void {
 function exchangeOf({ values }: HandlerContext): Exchange {
   const exchange = values.get(exchangeKey)
   if (!exchange) throw new Error('a handler without its exchange')
+  exchange.understood = true
   return exchange
 }
 

@@ -2,6 +2,7 @@ import { isObject, type Json } from '../json.ts'
 import { stringReplaced } from './json-text.ts'
 import { assembleChat, assembleCompletion } from './assemble-chat.ts'
 import type { Dialect, ErrorDetail, Meaning } from './dialect.ts'
+import { errorBody } from './openai-error.ts'
 import { usageTokens } from './usage.ts'
 
 /** OpenAI's older streams: chunks with choices, `[DONE]` at the end. */
@@ -16,7 +17,7 @@ const chunks = {
   rename: renameFirst,
   tokenIds: true,
   tokensOf: (frames: readonly Json[]) => usageTokens(frames.at(-1)?.['usage']),
-  errorFrame: (error: ErrorDetail) => `data: ${JSON.stringify({ error })}\n\n`,
+  errorFrame: (error: ErrorDetail) => `data: ${JSON.stringify(errorBody(error))}\n\n`,
 } as const satisfies Partial<Dialect>
 
 export const chat: Dialect = {

@@ -1,6 +1,7 @@
 import { isObject, type Json } from '../json.ts'
 import { filled } from './chat.ts'
 import type { Dialect, ErrorDetail, Meaning } from './dialect.ts'
+import { errorBody } from './openai-error.ts'
 import { renameInside } from './rename.ts'
 import { inputUsage } from './usage.ts'
 
@@ -93,6 +94,6 @@ const responseOf = ({ response }: Json): Json => (isObject(response) ? response 
  */
 function errorFrame(error: ErrorDetail): string {
   const { message, param, code } = error
-  const event = { type: 'error', code, message, param, sequence_number: 0, error }
+  const event = { type: 'error', code, message, param, sequence_number: 0, ...errorBody(error) }
   return `event: error\ndata: ${JSON.stringify(event)}\n\n`
 }

@@ -35,7 +35,7 @@ export class Attempt {
   readonly #slot: Slot
   readonly #abort = new AbortController()
   readonly #watchdog: Watchdog
-  readonly #witness: Witness | null
+  #witness: Witness | null = null
   readonly #onTenantLeft = (): void => this.#abort.abort()
   readonly #sentAt: number
   /** When the first content came, and whether it is the tenant's by now. */
@@ -57,7 +57,6 @@ export class Attempt {
     this.#deps = deps
     this.#slot = slot
     this.#sentAt = deps.now()
-    this.#witness = endpoint.dialect && new Witness(endpoint.dialect)
     this.#watchdog = new Watchdog(route.pool.timeouts, deadline, {
       now: deps.now,
       onExpiry: () => this.#abort.abort(),
@@ -108,6 +107,8 @@ export class Attempt {
   ): Promise<Opened | Whole | Rejection | Fault> {
     const { endpoint } = this.#order
     const { dialect } = endpoint
+    const witness = dialect && new Witness(dialect, upstream.wantsIds)
+    this.#witness = witness
     const { target } = this.#slot
     const { presentation } = upstream
     const reading = { naming: this.#naming, presentation, watchdog: this.#watchdog, endpoint }
@@ -118,10 +119,9 @@ export class Attempt {
       const response = await send(target, upstream, { ...this.#deps, signal: this.#abort.signal })
       answered = true
       this.#way = wayOf(response, target)
-      if (!upstream.streamed || !dialect || !this.#witness)
-        return await readWhole(response, reading)
+      if (!upstream.streamed || !dialect || !witness) return await readWhole(response, reading)
       const onContent = (): void => void (this.#contentAt = this.#deps.now())
-      const streamReading = { ...reading, dialect, witness: this.#witness, onContent }
+      const streamReading = { ...reading, dialect, witness, onContent }
       if (!wantsStream) return await collect(response, streamReading, upstream.asked)
       const outcome = await openStream(response, streamReading)
       if (outcome.kind === 'opened') {
@@ -217,12 +217,14 @@ export class Attempt {
     }
     const { promptEstimate, tokens } = this.#order
     if (tokens === 'none') return null
+    // An answer that says nothing of usage (subtitles, embeddings as bytes), or one he did not wait for.
+    const promptAlone = whole !== null || ending === 'client-left'
+    // Content that he is refused all the same, for its length say, was generated for him.
+    const wasHis = this.#committed || (ending === 'done' && this.#contentAt !== null)
     // What nobody gets, nobody pays for: an attempt that was given up for another one.
-    const isTenants = this.#committed || whole !== null || ending === 'client-left'
-    if (!isTenants) return null
+    if (!promptAlone && !wasHis) return null
     const seen = this.#witness?.usage(promptEstimate) ?? null
-    if (seen || (ending !== 'client-left' && whole === null)) return seen
-    // He left during the prefill, or it is an answer that says nothing of usage: subtitles, embeddings as bytes.
+    if (seen || !promptAlone) return seen
     return { prompt: promptEstimate, completion: 0, cached: null, counted: 'estimate' }
   }
 }

@@ -37,31 +37,27 @@ export async function askForSlot(
   }
 }
 
+/**
+ * @param patienceMs for all of it, should an object that was just being reset be asked twice
+ * @throws Refusal `router_unavailable`
+ */
 function askObject(
   route: Route,
   demand: Demand,
   patienceMs: number,
   deps: ForwardDeps,
 ): Promise<Acquired> {
-  return reach('scheduler', async () => {
-    const asking = deps.pool(route).acquire(demand)
-    const answer = await inTime(asking, patienceMs, deps)
+  const { promise: over, resolve } = Promise.withResolvers<null>()
+  const callOff = deps.after(patienceMs, () => resolve(null))
+  const asking = reach('scheduler', async () => {
+    const acquiring = deps.pool(route).acquire(demand)
+    const answer = await Promise.race([acquiring, over])
     if (answer === null) {
-      asking.then(drop, () => undefined) // nobody waits for what it may still grant
+      acquiring.then(drop, () => undefined) // nobody waits for what it may still grant
       throw new Error(`no answer in ${patienceMs} ms`)
     }
     deps.news.note(route.pool.pool, answer)
     return answer
   })
-}
-
-/** @returns null when it takes too long */
-function inTime<T>(
-  asking: Promise<T>,
-  patienceMs: number,
-  { after }: ForwardDeps,
-): Promise<T | null> {
-  const { promise: over, resolve } = Promise.withResolvers<null>()
-  const callOff = after(patienceMs, () => resolve(null))
-  return Promise.race([asking, over]).finally(callOff)
+  return asking.finally(callOff)
 }

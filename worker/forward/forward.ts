@@ -1,11 +1,12 @@
-import { Refusal, type RefusalCode } from '../refusal.ts'
-import { keeping, type Route } from '../routing/resolve.ts'
+import { Refusal } from '../refusal.ts'
+import type { Route } from '../routing/resolve.ts'
 import { Attempt } from './attempt.ts'
 import type { Presentation } from './edits.ts'
+import { Itinerary } from './itinerary.ts'
 import type { Opened, Whole } from './open.ts'
 import type { Failure, ForwardDeps, Order } from './order.ts'
 import type { Slot } from './slot.ts'
-import { fleetInFlux, OtherArm, reserve, STALE_TRIES, StaleRoute, takeSlot } from './slots.ts'
+import { clientLeft, fleetInFlux, OtherArm, reserve, StaleRoute, takeSlot } from './slots.ts'
 import type { UpstreamCall } from './upstream.ts'
 import { UNCOUNTED } from './usage.ts'
 import type { Rejection } from './verdict.ts'
@@ -41,6 +42,8 @@ export async function forward(
     const ending = order.receipt.attempts ? 'upstream-failed' : 'refused'
     order.reservation.settle({ ...UNCOUNTED, model: model.name, ending })
     throw error
+  } finally {
+    order.releaseBody()
   }
 }
 
@@ -49,54 +52,38 @@ async function answerFrom(
   deps: ForwardDeps,
   onGrant: (route: Route) => void,
 ): Promise<Answer> {
-  let { routes } = order
+  const way = new Itinerary(order)
   let refusal: Refusal | null = null
-  let failed: Failure[] = []
-  let renewals = 0
-  /** The arm that its conversation keeps has nobody to answer: the one that shares give it may have. */
-  let deserted = false
   /** What was tried in vain, for the receipt. */
   const missed: string[] = []
 
-  for (let leg = 0; leg < routes.length;) {
-    const resolved = routes[leg]
-    if (!resolved) break
-    const route = deserted
-      ? { ...resolved, keepable: [] }
-      : keeping(resolved, order.reservation.keeps)
-    if (leg > 0 && !order.reservation.allows(route.model.name)) {
+  for (let route = way.route; route; route = way.route) {
+    if (order.signal.aborted) throw clientLeft()
+    if (!way.mayGo) {
       missed.push(`${route.model.name}: model_not_allowed`)
-      leg++
+      way.passOn()
       continue
     }
+    const { failed, isFallback } = way
+    const search = { order, deps, refusal, failed, missed, onGrant, isFallback }
     try {
-      const isFallback = route.model.name !== routes[0].model.name
-      const search = { order, deps, refusal, failed, missed, onGrant, isFallback }
       const answer = await askPool(route, search)
       // A fallback's no is nothing to one who never asked for it.
-      if (!(answer instanceof Refusal) && (leg === 0 || answer.kind !== 'rejection')) return answer
+      if (!(answer instanceof Refusal) && !(isFallback && answer.kind === 'rejection'))
+        return answer
       if (answer instanceof Refusal) refusal ??= answer
       missed.push(`${route.model.name}: ${answer.code}`)
       if (refusal?.final || deps.now() >= order.deadline) break
-      failed = []
-      if (route !== resolved && !deserted && NOBODY.has(answer.code)) deserted = true
-      else leg++
+      way.passOn(answer.code)
     } catch (error) {
-      if (error instanceof OtherArm) continue // on to the one that its conversation keeps
+      if (error instanceof OtherArm) continue // `route` is that one now
       if (!(error instanceof StaleRoute)) throw error
-      if (renewals++ === STALE_TRIES) throw fleetInFlux()
-      routes = await order.renew(error.version) // and on from the same place
+      await way.renew(error.version)
     }
   }
   order.receipt.reason = missed.join('; ')
   throw refusal ?? fleetInFlux()
 }
-
-/** What is said of a pool of which nobody can be asked. */
-const NOBODY: ReadonlySet<string> = new Set<RefusalCode>([
-  'no_instance_ready',
-  'router_unavailable',
-])
 
 interface Search {
   readonly order: Order
@@ -186,9 +173,6 @@ async function callFor(
     throw error
   }
 }
-
-/** Nobody hears it. */
-const clientLeft = (): Refusal => new Refusal('upstream_failed', 'The client left.')
 
 /** @param final nothing else is to be tried either */
 function nobodyCould(failed: readonly Failure[], { final = false } = {}): Refusal {

@@ -97,7 +97,10 @@ export class Keeper<K extends Kept> {
       try {
         const again = await this.#deps.again()
         if (again === null) return
-        if (again === 'taken') return this.#over ? undefined : onTaken()
+        if (again === 'taken') {
+          if (!this.#over) onTaken()
+          return
+        }
         if (this.#last) return await endNow(again, this.#last)
         drop(this.#grip.from)
         this.#grip = again

@@ -2,6 +2,7 @@ import { END, type Dialect, type Meaning, type Tokens } from '../dialects/dialec
 import { usageOfAnswer } from '../dialects/usage.ts'
 import type { Endpoint } from '../ingress/endpoints.ts'
 import { parseObject, type Json } from '../json.ts'
+import { Collected } from './collected.ts'
 import { editedWhole, presented, type Presentation } from './edits.ts'
 import { dataOf, FrameSplitter } from './frames.ts'
 import { judge, judgeFrame, type Fault, type Naming, type Rejection } from './verdict.ts'
@@ -144,22 +145,19 @@ export async function collect(
   if (!response.body) return fault('an empty body')
 
   const splitter = new FrameSplitter()
-  const frames: Json[] = []
+  const collected = new Collected(presentation)
   let begun = false
-  let bytes = 0
+  let unfinished = 0
   const reader = response.body.getReader()
   for (let read = await reader.read(); !read.done; read = await reader.read()) {
-    bytes += read.value.byteLength
-    if (bytes > MOST_COLLECTED_BYTES) {
-      void reader.cancel().catch(() => undefined)
-      return TOO_LONG
-    }
-    for (const frame of splitter.push(read.value)) {
+    const frames = splitter.push(read.value)
+    unfinished = frames.length > 0 ? 0 : unfinished + read.value.byteLength
+    for (const frame of frames) {
       if (!witness.see(frame)) continue
       watchdog.heard()
       const data = dataOf(frame)
       const said = data === END ? null : parseObject(data ?? '')
-      if (said) frames.push(said)
+      if (said) collected.add(said, frame.length)
       else if (data !== END) return fault('a frame that is not JSON')
       if (!begun && said && dialect.meaning(said) === 'content') {
         begun = true
@@ -170,7 +168,7 @@ export async function collect(
       await readOut(reader)
       if (witness.proof === 'aborted') return ABORTED
       if (witness.proof === 'failed') return judgeFrame(said ?? {}, naming)
-      const body = dialect.assemble?.(frames, request)
+      const body = dialect.assemble?.(collected.frames, request)
       if (!body) return fault('the stream ended without a finish_reason')
       return {
         kind: 'whole',
@@ -179,6 +177,10 @@ export async function collect(
         tokens: usageOfAnswer(body),
         empty: dialect.isBlank?.(body) ?? false,
       }
+    }
+    if (!collected.fits(unfinished)) {
+      void reader.cancel().catch(() => undefined)
+      return TOO_LONG
     }
   }
   return fault('the stream ended early')
@@ -208,9 +210,6 @@ export async function readWhole(
     empty: endpoint.dialect?.isBlank?.(parsed) ?? false,
   }
 }
-
-/** Parsed frames take some five times their text, and an isolate has 128 MB for all of its requests. */
-const MOST_COLLECTED_BYTES = 8 * 1024 ** 2
 
 const TOO_LONG: Rejection = {
   kind: 'rejection',
@@ -247,7 +246,6 @@ async function checkStream(response: Response, naming: Naming): Promise<Rejectio
   if (response.status !== 200) return judge(response.status, await response.text(), naming)
   const type = response.headers.get('content-type') ?? ''
   if (type.startsWith('text/event-stream')) return null
-  await response.body?.cancel()
   return fault(`a 200 of type ${type || 'none'} where a stream was asked for`)
 }
 

@@ -28,8 +28,15 @@ export interface Reservation {
   readonly keeps: ArmName | null
   /** Whether the tenant's plan, and the key, have a model in them; once it has been reserved. */
   allows(model: string): boolean
-  /** @param onWithdrawn called once, with why, when the key was revoked or the tenant suspended, at once */
+  /**
+   * Makes sure that it is heard when the request may not go on. Called as often as one likes; who waits
+   * is one at a time, so the latest is told, and one who comes too late is told at once.
+   *
+   * @param onWithdrawn called with why: the key was revoked or the tenant suspended, at once
+   */
   watch(onWithdrawn: (why: Refusal) => void): void
+  /** Why the request may not go on, once that was heard. */
+  readonly withdrawn: Refusal | null
   /** Says what it came to. The first word counts; nobody waits for it. */
   settle(bill: Bill): void
 }
@@ -70,6 +77,8 @@ export interface Order extends Omit<Claimant, 'route'> {
   readonly prepare: (route: Route) => UpstreamCall
   /** Size of its body as it came. */
   readonly bytes: number
+  /** Gives the body's room back; called when no instance can be sent it any more. Harmless twice. */
+  readonly releaseBody: () => void
   /** Tokens of the prompt, roughly, for when nobody counts them. */
   readonly promptEstimate: number
 }

@@ -50,10 +50,8 @@ function send(
   const id = `${order.receipt.requestId}-shadow`
   const route = routeTo(pool, fleet, order)
   const call = unedited(order.prepare(route), id)
-  const release = deps.copies.hold(call.body.length)
-  return forward(copyOf(order, route, call, id), deps)
-    .finally(release)
-    .then(readOut)
+  const { release } = deps.copies.hold(call.body.length)
+  return forward(copyOf(order, route, call, id, release), deps).then(readOut)
 }
 
 /** Once, and by nobody's choice but its object's: a shadow that is out of reach gets nothing. */
@@ -81,7 +79,13 @@ function unedited(call: UpstreamCall, id: string): Copied {
 }
 
 /** The same request, of nobody's allowance. It still ends when the tenant leaves. */
-function copyOf(order: Order, route: Route, call: UpstreamCall, requestId: string): Order {
+function copyOf(
+  order: Order,
+  route: Route,
+  call: UpstreamCall,
+  requestId: string,
+  releaseBody: () => void,
+): Order {
   const work = order.work(route)
   return {
     ...order,
@@ -90,6 +94,7 @@ function copyOf(order: Order, route: Route, call: UpstreamCall, requestId: strin
     prepare: () => call,
     work: () => work,
     conversation: () => null,
+    releaseBody,
     stream: call.streamed,
     mayQueue: false,
     reservation: UNMETERED,
@@ -104,6 +109,7 @@ const UNMETERED: Reservation = {
   reserve: () => Promise.resolve(),
   allows: () => false,
   watch: () => undefined,
+  withdrawn: null,
   settle: () => undefined,
 }
 

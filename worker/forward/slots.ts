@@ -1,18 +1,17 @@
 import {
   CONTRACT_VERSION,
+  UNSAID,
   type Granted,
   type NotGranted,
-  type Queued,
-  type Settlement,
   type Work,
 } from '../../durable-objects/pool/contract.ts'
 import type { Claim } from '../../durable-objects/tenant/contract.ts'
 import { Refusal } from '../refusal.ts'
 import { keeping } from '../routing/resolve.ts'
 import { askForSlot } from './fail-static.ts'
-import { drop } from './keeper.ts'
 import type { Claimant, Failure, ForwardDeps } from './order.ts'
 import { Slot } from './slot.ts'
+import { IN_VAIN, turnOf } from './turn.ts'
 
 /** The pool runs a newer fleet version than the one this request was resolved by. */
 export class StaleRoute extends Error {
@@ -35,14 +34,8 @@ export const fleetInFlux = (): Refusal =>
     headers: { 'retry-after': '1' },
   })
 
-/** For a slot that was granted to a request that may not have it, or goes elsewhere. */
-const REFUSED: Settlement = {
-  ending: 'refused',
-  ttftMs: null,
-  durationMs: 0,
-  promptTokens: null,
-  completionTokens: null,
-}
+/** Nobody hears it. */
+export const clientLeft = (): Refusal => new Refusal('upstream_failed', 'The client left.')
 
 /**
  * Asks for a slot while the tenant's object is still deciding: one round trip, not two. If that says
@@ -52,7 +45,8 @@ const REFUSED: Settlement = {
  * @param failed the attempts in this pool so far; their instances are avoided
  * @returns null when nobody is left who has not failed this request; a refusal when this pool has
  *   nothing to give, which another one may have: `pool_busy`, `no_instance_ready`, `router_unavailable`
- * @throws Refusal of the tenant's object; StaleRoute; OtherArm, whose route is then `keeping` that arm
+ * @throws Refusal of the tenant's object, also for what it says while he waits, or where he has left;
+ *   StaleRoute; OtherArm, whose route is then `keeping` that arm
  */
 export async function takeSlot(
   claimant: Claimant,
@@ -67,7 +61,7 @@ export async function takeSlot(
     await Promise.all([reserving, acquiring])
   } catch (cause) {
     // Said at once: the pool's object may be out of reach, and its answer is of no use to him any more.
-    deps.defer(giveBack(acquiring, claimant, deps))
+    deps.defer(acquiring.then((late) => giveBack(late, claimant, deps)).catch(() => undefined))
     throw cause
   }
   showRoute(claimant)
@@ -78,6 +72,12 @@ export async function takeSlot(
   if (answer.kind === 'all-avoided' && onlyTheLine)
     answer = await acquire(claimant, reserving, deps, [])
 
+  const { withdrawn } = claimant.reservation
+  if (claimant.signal.aborted || withdrawn) {
+    // Nothing was sent for him, so he pays nothing: neither here nor at a model to fall back to.
+    deps.defer(giveBack(answer, claimant, deps))
+    throw withdrawn ?? clientLeft()
+  }
   switch (answer.kind) {
     case 'out-of-reach':
       return answer.refusal
@@ -147,7 +147,7 @@ const known = (
 })
 
 /** What a pool has to say, as far as it can be asked. */
-type Answer = Granted | NotGranted | { readonly kind: 'out-of-reach'; readonly refusal: Refusal }
+type PoolSaid = Granted | NotGranted | { readonly kind: 'out-of-reach'; readonly refusal: Refusal }
 
 /** Where no slot is free, the answer of the queue is waited for. */
 async function acquire(
@@ -155,7 +155,7 @@ async function acquire(
   reserving: Promise<void>,
   deps: ForwardDeps,
   avoid: readonly string[],
-): Promise<Answer> {
+): Promise<PoolSaid> {
   const { route, reservation, mayQueue = true } = claimant
   const work: Work = { ...claimant.work(route), class: reservation.class }
   const ask = () => askForSlot(route, { ...known(claimant, deps), avoid, work, mayQueue }, deps)
@@ -167,57 +167,17 @@ async function acquire(
     // The object was reset, and its queue with it: back to the end of a new one, once.
     const again = await ask()
     if (again.kind !== 'queued') return again
-    return (await turnOf(again, claimant, reserving, deps)) ?? GAVE_UP
+    return (await turnOf(again, claimant, reserving, deps)) ?? IN_VAIN
   } catch (error) {
     if (error instanceof Refusal) return { kind: 'out-of-reach', refusal: error }
     throw error
   }
 }
 
-const GAVE_UP: NotGranted = { kind: 'busy', retryAfterS: 1 }
-
-/**
- * Waits in the queue. A tenant who leaves, or may not ask at all, gives his place up at once: the call
- * alone would keep it.
- * @returns null when the object was reset
- */
-async function turnOf(
-  { ticket }: Queued,
-  { signal }: Claimant,
-  reserving: Promise<void>,
-  { defer }: ForwardDeps,
-): Promise<Granted | NotGranted | null> {
-  const { promise: left, resolve } = Promise.withResolvers<NotGranted>()
-  const leave = (): void => {
-    // The request ends with this, and its context would take the call along.
-    defer(Promise.resolve(ticket.leave()).catch(() => undefined))
-    resolve(GAVE_UP)
-  }
-  signal.addEventListener('abort', leave)
-  if (signal.aborted) leave()
-  reserving.catch(leave)
-  const waiting = ticket.wait()
-  try {
-    const answer = await Promise.race([waiting, left])
-    // He has left, and a grant may be on its way to him all the same.
-    if (answer === GAVE_UP) defer(waiting.then(drop, () => undefined))
-    return answer.kind === 'queued' ? GAVE_UP : answer
-  } catch {
-    return null
-  } finally {
-    signal.removeEventListener('abort', leave)
-    drop(ticket)
-  }
-}
-
-/** Of what the pool may still grant, nobody has any use. Never rejects. */
-async function giveBack(
-  acquiring: Promise<Answer>,
-  claimant: Claimant,
-  deps: ForwardDeps,
-): Promise<void> {
-  const late = await acquiring.catch(() => GAVE_UP)
-  if (late.kind === 'granted') await slotOf(late, claimant, deps).release(REFUSED)
+/** For one who may not have what the pool has granted, goes elsewhere, or has left. Never rejects. */
+async function giveBack(said: PoolSaid, claimant: Claimant, deps: ForwardDeps): Promise<void> {
+  if (said.kind !== 'granted') return
+  await slotOf(said, claimant, deps).release({ ...UNSAID, ending: 'refused' })
 }
 
 function slotOf(granted: Granted, claimant: Claimant, deps: ForwardDeps): Slot {

@@ -1,11 +1,6 @@
 import type { StandbyTarget } from '../../durable-objects/fleet/snapshot.ts'
-import type {
-  Demand,
-  Granted,
-  LeaseRpc,
-  NotGranted,
-  Settlement,
-} from '../../durable-objects/pool/contract.ts'
+import { isFailure } from '../../durable-objects/health/breaker.ts'
+import type { Demand, Granted, LeaseRpc, NotGranted } from '../../durable-objects/pool/contract.ts'
 
 /**
  * An isolate may use this part of an instance's slots, and one at least. It knows of no other isolate,
@@ -92,9 +87,9 @@ export class Standby {
     const seat = this.#seat(target)
     const lease: LeaseRpc = {
       wait: () => new Promise(() => undefined), // there is nobody who could take it back
-      release: (settlement) => {
+      release: ({ ending, blameless = false }) => {
         seat.running.delete(lease)
-        if (isFault(settlement)) seat.aloneUntil = this.#deps.now() + ALONE_MS
+        if (isFailure(ending) && !blameless) seat.aloneUntil = this.#deps.now() + ALONE_MS
       },
     }
     seat.running.set(lease, this.#deps.now() + remainingMs + GRACE_MS)
@@ -111,12 +106,3 @@ export class Standby {
 }
 
 const capOf = ({ slots }: StandbyTarget): number => Math.max(1, Math.floor(slots * SHARE))
-
-const FAULTS: ReadonlySet<Settlement['ending']> = new Set([
-  'upstream-failed',
-  'truncated',
-  'timed-out',
-])
-
-const isFault = ({ ending, blameless = false }: Settlement): boolean =>
-  FAULTS.has(ending) && !blameless

@@ -51,6 +51,8 @@ export class TenantReservation implements Reservation {
   #keeps: ArmName | null = null
   #over = false
   #held: Held | null = null
+  #onWithdrawn: (why: Refusal) => void = () => undefined
+  #withdrawn: Refusal | null = null
 
   constructor(applicant: Applicant, receipt: Receipt, deps: ReservationDeps) {
     this.#applicant = applicant
@@ -82,13 +84,24 @@ export class TenantReservation implements Reservation {
   }
 
   watch(onWithdrawn: (why: Refusal) => void): void {
-    this.#held?.keeper.watch(() => void this.#whyWithdrawn().then(onWithdrawn))
+    if (this.#withdrawn) return onWithdrawn(this.#withdrawn)
+    this.#onWithdrawn = onWithdrawn
+    this.#held?.keeper.watch(() => void this.#withdraw())
+  }
+
+  get withdrawn(): Refusal | null {
+    return this.#withdrawn
   }
 
   settle(bill: Bill): void {
     if (this.#over) return
     this.#over = true
     if (this.#asked) this.#deps.defer(this.#settle(this.#asked, bill))
+  }
+
+  async #withdraw(): Promise<void> {
+    this.#withdrawn = await this.#whyWithdrawn()
+    this.#onWithdrawn(this.#withdrawn)
   }
 
   /** The object says that it is over, and only to one who asks, why. */

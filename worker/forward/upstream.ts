@@ -12,6 +12,8 @@ export interface UpstreamCall {
   readonly asked: Json
   /** Whether vLLM is asked for a stream. */
   readonly streamed: boolean
+  /** Whether vLLM is asked for the ids of all tokens. */
+  readonly wantsIds: boolean
   readonly headers: Readonly<Record<string, string>>
   /** What a site's Nginx is asked to do with the answer. */
   readonly siteHeaders: Readonly<Record<string, string>>
@@ -44,7 +46,8 @@ export function upstreamCall(
   const streamable = dialect !== null && dialect.assemble !== null && !dialect.unstreamable(body)
   const assembled = !stream && streamable
   const streamed = dialect !== null && (stream || assembled)
-  const hidesIds = streamed && dialect.tokenIds && onePrompt(body) && !body['return_token_ids']
+  const told = body['return_token_ids'] || body['echo'] // asked for ids, vLLM echoes those and no text
+  const hidesIds = streamed && dialect.tokenIds && onePrompt(body) && !told
   // Without ids, usage alone says what was used; it is one more reason to look at every frame.
   const uncounted = !hidesIds || severalAnswers(body)
   const hidesUsage = streamed && dialect.tokenIds && uncounted && !wantsUsage(body)
@@ -69,6 +72,7 @@ export function upstreamCall(
     body: form === null ? JSON.stringify(asks) : renamed(form, servedAs),
     asked: body,
     streamed,
+    wantsIds: Boolean(asks['return_token_ids']),
     headers: sent,
     siteHeaders: streamed && dialect.modelAlone ? renaming(servedAs, route.shown) : {},
     presentation: {

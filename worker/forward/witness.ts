@@ -24,6 +24,7 @@ export type Proof =
  */
 export class Witness {
   readonly #dialect: Dialect
+  readonly #wantsIds: boolean
   #proof: Proof = 'cut'
   /** Data frames that were neither an error nor the end. */
   #going = 0
@@ -32,8 +33,10 @@ export class Witness {
   #firstUsage: string | null = null
   #lastUsage: string | null = null
 
-  constructor(dialect: Dialect) {
+  /** @param wantsIds whether the ids of all tokens were asked for: an echo has the prompt's all the same */
+  constructor(dialect: Dialect, wantsIds = true) {
     this.#dialect = dialect
+    this.#wantsIds = wantsIds
   }
 
   get proof(): Proof {
@@ -83,7 +86,7 @@ export class Witness {
       return { prompt, completion, cached, counted: 'reported' }
     }
     const promptTokens = prompt ?? this.#promptIds
-    if (promptTokens !== null && this.#promptIds !== null) {
+    if (this.#wantsIds && promptTokens !== null && this.#promptIds !== null) {
       return { prompt: promptTokens, completion: this.#ids, cached, counted: 'ids' }
     }
     return {

@@ -1,4 +1,4 @@
-import { isObject, type Json } from '../json.ts'
+import { isObject, parseJson, type Json } from '../json.ts'
 import { Refusal } from '../refusal.ts'
 import { isTooDeep } from './depth.ts'
 import type { Endpoint } from './endpoints.ts'
@@ -28,9 +28,16 @@ export interface Caps {
 /**
  * Reads and parses the body, once, up to a cap; larger ones are refused by their declared length
  * where they have one.
+ *
+ * @param onBytes told how many have come, of a body that does not say its length; may throw
  * @throws Refusal `body_too_large`, `invalid_json`, `invalid_value`
  */
-export async function readCall(request: Request, endpoint: Endpoint, caps: Caps): Promise<Call> {
+export async function readCall(
+  request: Request,
+  endpoint: Endpoint,
+  caps: Caps,
+  onBytes: (bytes: number) => void = () => {},
+): Promise<Call> {
   const maxBytes = caps[endpoint.body]
   const declared = declaredLength(request)
   if (declared !== null && declared > maxBytes) throw tooLarge(maxBytes)
@@ -40,14 +47,14 @@ export async function readCall(request: Request, endpoint: Endpoint, caps: Caps)
     if (type === null || !MULTIPART.test(type)) throw wrongType('a form', MULTIPART_TYPE, type)
     const file =
       declared === null
-        ? await readUpTo(request, maxBytes)
+        ? await readUpTo(request, maxBytes, onBytes)
         : new Uint8Array(await request.arrayBuffer())
     const form = await parseForm(file, type)
     return { ...callOf(fieldsOf(form), file.byteLength), form }
   }
   if (type !== null && !JSON_TYPE.test(type)) throw wrongType('JSON', 'application/json', type)
   if (declared !== null) return callOf(parseBody(await request.text()), declared)
-  const read = await readUpTo(request, maxBytes)
+  const read = await readUpTo(request, maxBytes, onBytes)
   return callOf(parseBody(new TextDecoder().decode(read)), read.byteLength)
 }
 
@@ -98,12 +105,17 @@ function declaredLength(request: Request): number | null {
 }
 
 /** For bodies that do not say how long they are: counted as they come, dropped at the cap. */
-async function readUpTo(request: Request, maxBytes: number): Promise<Uint8Array<ArrayBuffer>> {
+async function readUpTo(
+  request: Request,
+  maxBytes: number,
+  onBytes: (bytes: number) => void,
+): Promise<Uint8Array<ArrayBuffer>> {
   const chunks: Uint8Array[] = []
   let bytes = 0
   for await (const chunk of request.body ?? []) {
     bytes += chunk.byteLength
     if (bytes > maxBytes) throw tooLarge(maxBytes)
+    onBytes(bytes)
     chunks.push(chunk)
   }
   const whole = new Uint8Array(bytes)
@@ -118,7 +130,7 @@ async function readUpTo(request: Request, maxBytes: number): Promise<Uint8Array<
 function parseBody(text: string): Json {
   let body: unknown
   try {
-    body = JSON.parse(text)
+    body = parseJson(text)
   } catch (error) {
     // Without a cause, which would be logged: V8's message quotes the text around the mistake.
     throw new Refusal('invalid_json', `The body is not valid JSON${where(error)}.`)

@@ -1,5 +1,5 @@
 import type { Limits } from '../../durable-objects/fleet/snapshot.ts'
-import type { Json } from '../json.ts'
+import { isExact, type Json } from '../json.ts'
 import { Refusal } from '../refusal.ts'
 
 const CAPPED = {
@@ -48,5 +48,6 @@ function promptsIn({ prompt }: Json): number {
 /** vLLM takes "20000" and "20_000" for numbers as well. */
 export function numberIn(value: unknown): number {
   if (typeof value === 'number') return value
+  if (isExact(value)) return Number(value.rawJSON)
   return typeof value === 'string' ? Number(value.replaceAll('_', '')) : Number.NaN
 }

@@ -1,5 +1,5 @@
 import type { MediaTokens } from '../../durable-objects/fleet/snapshot.ts'
-import { isObject, type Json } from '../json.ts'
+import { isExact, isObject, type Json } from '../json.ts'
 import { MEDIA } from '../routing/prompt-text.ts'
 
 /** Of English text. Good enough for what is marked as an estimate. */
@@ -127,6 +127,7 @@ function textLength(value: unknown): number {
   if (typeof value === 'string') return lettersIn(value)
   if (typeof value === 'number') return TOKEN_ID
   if (Array.isArray(value)) return sumOf(value, textLength)
+  if (isExact(value)) return value.rawJSON.length
   if (!isObject(value)) return 0
   let sum = 0
   for (const [key, item] of Object.entries(value)) sum += key.length + textLength(item)

@@ -1,4 +1,4 @@
-import { isObject, type Json } from '../json.ts'
+import { isExact, isObject, type Json } from '../json.ts'
 
 /**
  * What vLLM takes from anybody and a tenant may not decide: who is served first and by which rank,
@@ -98,5 +98,5 @@ const asks = (value: unknown): boolean => value !== null && value !== false
 function isSwitch(name: string, value: unknown): boolean {
   if (FORBIDDEN_KWARGS.has(name)) return false
   if (typeof value === 'string') return value.length <= LONGEST_KWARG
-  return value === null || typeof value !== 'object'
+  return value === null || typeof value !== 'object' || isExact(value)
 }

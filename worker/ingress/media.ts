@@ -11,6 +11,8 @@ const NOT_CONTENT: ReadonlySet<string> = new Set([
   'tool_calls',
   'functions',
   'response_format',
+  'format', // of Responses' `text`, of Anthropic's `output_config`
+  'output_format',
   'structured_outputs',
   'guided_json',
   'metadata',
@@ -36,7 +38,7 @@ export function refuseForeignMedia(body: Json, domains: readonly string[]): bool
   const places: Place[] = [{ value: body, path: null, media: null }]
   for (const place of places) {
     const look = (value: unknown, key: string | number): void => {
-      if (!mayBeContent(place, key)) return
+      if (!mayBeContent(place.path && place.value, key)) return
       hasUuid ||= key === 'uuid' && 'type' in place.value
       if (key === 'type' && TENSORS.has(value))
         throw noTensors(written({ key, parent: place.path }))
@@ -108,11 +110,12 @@ const isMedia = (key: string | number, value: unknown): boolean =>
 
 const isWithin = (key: string | number): boolean => typeof key === 'number' || key === 'url'
 
-function mayBeContent({ value, path }: Place, key: string | number): boolean {
+/** @param within what has this key; null for the body itself */
+function mayBeContent(within: object | null, key: string | number): boolean {
   if (typeof key === 'number') return true
   if (NOT_CONTENT.has(key)) return false
   // A tool's arguments; the body's own `input` is the prompt, whatever `type` stands beside it.
-  return key !== 'input' || path === null || !('type' in value) || value.type !== 'tool_use'
+  return key !== 'input' || within === null || !('type' in within) || within.type !== 'tool_use'
 }
 
 /** @example messages[0].content[1].image_url */
@@ -134,11 +137,13 @@ export function withoutUuids(body: Json): Json {
     if (!isObject(value)) return value
     const isPart = typeof value['type'] === 'string'
     const kept = Object.entries(value).filter(([key]) => !isPart || key !== 'uuid')
-    return Object.fromEntries(kept.map(([key, item]) => [key, clean(item)]))
+    return Object.fromEntries(
+      kept.map(([key, item]) => [key, mayBeContent(value, key) ? clean(item) : item]),
+    )
   }
   const entries = Object.entries(body)
   return Object.fromEntries(
-    entries.map(([key, value]) => [key, NOT_CONTENT.has(key) ? value : clean(value)]),
+    entries.map(([key, value]) => [key, mayBeContent(null, key) ? clean(value) : value]),
   )
 }
 

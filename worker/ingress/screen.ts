@@ -6,7 +6,7 @@ import { asChat, refuseFunctions } from './compat.ts'
 import type { Endpoint } from './endpoints.ts'
 import { takeFields, takeParts } from './fields.ts'
 import { refuseForeignMedia, withoutUuids } from './media.ts'
-import { refuseStored } from './stateless.ts'
+import { stateless } from './stateless.ts'
 
 /** A request as a pool may get it. Parts that needed no change are the call's own. */
 export interface Screened {
@@ -65,8 +65,7 @@ function inOrder({ path }: Endpoint, body: Json): Json {
       refuseFunctions(body)
       return asChat(body)
     case RESPONSES:
-      refuseStored(body)
-      return { ...body, store: false }
+      return stateless(body)
     default:
       return body
   }

@@ -2,7 +2,7 @@ import type { MediaTokens } from '../../durable-objects/fleet/snapshot.ts'
 import type { Work } from '../../durable-objects/pool/contract.ts'
 import { isCount } from '../../durable-objects/pool/counts.ts'
 import { isObject, type Json } from '../json.ts'
-import { placeOf, type Entered } from '../routing/place.ts'
+import { placeOf, type Whereabouts } from '../routing/place.ts'
 import { prefixHashes } from '../routing/prefix.ts'
 import type { Route } from '../routing/resolve.ts'
 import { answersIn, numberIn } from './caps.ts'
@@ -26,7 +26,7 @@ export interface Asker {
 export const askerOf = ({ cf }: Pick<Request, 'cf'>, tenant: string, headers: Headers): Asker => ({
   tenant,
   headers,
-  place: placeOf(cf as Entered | undefined),
+  place: placeOf(cf as Whereabouts | undefined),
 })
 
 /** Longer names of sessions are cut: they are a tenant's own words. */

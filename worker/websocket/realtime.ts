@@ -3,7 +3,7 @@ import { entrance, identify, type Ctx } from '../entrance.ts'
 import { forwardDeps, reservationFor } from '../forward-deps.ts'
 import { lend, settleUse, undo, type Lent } from '../lend.ts'
 import { Refusal, type RefusalCode } from '../refusal.ts'
-import { modelAt, modelNamed, type Place } from '../routing/names.ts'
+import { modelAt, modelNamed, type Destination } from '../routing/names.ts'
 import { after } from '../timers.ts'
 import { bridge } from './bridge.ts'
 import { dial, type Dialled } from './dial.ts'
@@ -26,10 +26,10 @@ const FRAME_BYTES = 1024 * 1024
  * @throws Refusal before the upgrade
  */
 export async function realtimeSocket(c: Ctx): Promise<Response> {
-  const { snapshot, place } = await greet(c)
+  const { snapshot, destination } = await greet(c)
   const { raw } = c.req
   const asked = c.req.query('model') ?? null
-  if (asked !== null || modelAt(snapshot, place)) {
+  if (asked !== null || modelAt(snapshot, destination)) {
     const dialled = await connect(c, asked, raw.signal)
     const { wire, response } = upgrade(raw.headers)
     stand(wire, dialled, asked)
@@ -74,21 +74,21 @@ function codeOf(status: number): number {
 interface Session extends Dialled<Lent> {
   /** The fleet as it was when the socket came, and what its URL says. */
   readonly snapshot: Snapshot
-  readonly place: Place
+  readonly destination: Destination
   readonly deadline: number
 }
 
 async function connect(c: Ctx, model: string | null, signal: AbortSignal): Promise<Session> {
   const startedAt = Date.now()
   const receipt = c.get('receipt')
-  const { snapshot, place } = await entrance(c)
+  const { snapshot, destination } = await entrance(c)
   const identity = await identify(c, snapshot)
   const reservation = reservationFor(c, { snapshot, identity, receipt }, forwardDeps(c))
   let tries = 0
   const deps = {
     lend: (avoid: readonly string[]) => {
       receipt.attempts = ++tries
-      return lend(c, { model, receipt, snapshot, place, identity, reservation, avoid })
+      return lend(c, { model, receipt, snapshot, destination, identity, reservation, avoid })
     },
     fetch: (url: string, init: RequestInit) => fetch(url, init),
     after,
@@ -105,7 +105,7 @@ async function connect(c: Ctx, model: string | null, signal: AbortSignal): Promi
   return {
     ...dialled,
     snapshot,
-    place,
+    destination,
     deadline: startedAt + dialled.line.route.pool.timeouts.totalMs,
   }
 }
@@ -115,7 +115,7 @@ const TRIED: ReadonlySet<RefusalCode> = new Set(['upstream_failed', 'upstream_ti
 
 function stand(
   client: Wire,
-  { line: { route, slot, reservation, settle }, socket, snapshot, place, deadline }: Session,
+  { line: { route, slot, reservation, settle }, socket, snapshot, destination, deadline }: Session,
   asked: string | null,
   named: Named | null = null,
 ): void {
@@ -129,7 +129,7 @@ function stand(
       servedAs: pool.servedAs,
       base,
       shown,
-      accepts: modelAt(snapshot, place) ? null : isOwn,
+      accepts: modelAt(snapshot, destination) ? null : isOwn,
     },
     limits: { frameBytes: FRAME_BYTES, unansweredBytes: pool.limits.audioBytes },
     timeouts: pool.timeouts,

@@ -89,8 +89,6 @@ export type ChatCompletionRequest = Message<"penstock.v1.ChatCompletionRequest">
   stop: string[];
 
   /**
-   * Within ±(2^53 − 1): it becomes a JSON number.
-   *
    * @generated from field: optional int64 seed = 13;
    */
   seed?: bigint | undefined;
@@ -662,8 +660,6 @@ export type CompletionRequest = Message<"penstock.v1.CompletionRequest"> & {
   stop: string[];
 
   /**
-   * Within ±(2^53 − 1): it becomes a JSON number.
-   *
    * @generated from field: optional int64 seed = 9;
    */
   seed?: bigint | undefined;
