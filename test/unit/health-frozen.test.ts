@@ -56,9 +56,12 @@ describe('a simulated engine', () => {
     expect(await round()).toBe('ready')
     await sim.setFault({ kind: 'freeze' })
     const frozenAt = clock.now
-    while (clock.now < frozenAt + 10_000) await round()
+    // At the first reading already, where it has generated nothing between the one before and its freezing.
+    const reasons: string[] = []
+    while (clock.now < frozenAt + 10_000)
+      if ((await round()) === 'down') reasons.push(ward.reason ?? '')
     expect(ward.state).toBe('down')
-    expect(ward.reason).toBe('its engine has work and stands still: no answer in time')
+    expect(reasons[0]).toBe('its engine has work and stands still: no answer in time')
     for (let i = 0; i < 4; i++) expect(await round(), 'it answers, and is busy').toBe('down')
 
     await sim.setFault(null)
