@@ -39,6 +39,8 @@ export interface LendOptions {
   readonly identity: Identity
   /** The request's part of its tenant's allowance, however many instances are tried for it. */
   readonly reservation: Reservation
+  /** Aborted when the tenant leaves. */
+  readonly signal: AbortSignal
   /** Instances that have failed already. */
   readonly avoid?: readonly string[]
 }
@@ -62,7 +64,7 @@ export function settleUse(reservation: Reservation, ending: Ending, model: strin
  */
 export async function lend(
   c: Ctx,
-  { model, receipt, snapshot, destination, identity, reservation, avoid = [] }: LendOptions,
+  { model, receipt, snapshot, destination, identity, reservation, signal, avoid = [] }: LendOptions,
 ): Promise<Lent> {
   const startedAt = Date.now()
   const source = sourceOf(c)
@@ -84,7 +86,7 @@ export async function lend(
   for (let tries = 1; ; tries++) {
     const deadline = startedAt + route.pool.timeouts.totalMs
     try {
-      const claimant = { ...asking, route, deadline, signal: raw.signal }
+      const claimant = { ...asking, route, deadline, signal }
       const slot = await takeSlot(claimant, deps, failed)
       if (slot instanceof Refusal) throw slot
       if (slot === null) throw new Refusal('upstream_failed', 'The model server failed to answer.')

@@ -77,7 +77,7 @@ async function steps(c: Ctx, asking: Asking): Promise<Response> {
       declared: declaredBytes(asking, snapshot),
       room,
       roomFor: (bytes) => roomFor(endpoint, bytes),
-      check: () => mayKnow(c, applicant),
+      check: async () => isKnown(applicant) || mayKnow(c, applicant),
       after,
     })
     room.grow(roomFor(endpoint, call.bytes))
@@ -96,6 +96,9 @@ async function steps(c: Ctx, asking: Asking): Promise<Response> {
   }
 }
 
+/** His object has said a moment ago that he may ask, and will be asked about this request all the same. */
+const isKnown = ({ standings, identity }: Applicant): boolean => Boolean(standings.of(identity))
+
 /** One for each isolate. */
 const heldBodies = new HeldBodies()
 
@@ -103,7 +106,7 @@ const heldBodies = new HeldBodies()
 const roomFor = ({ body }: Endpoint, bytes: number): number =>
   body === 'multipart' ? bytes * FORM_COPIES : bytes
 
-/** 0 for one that does not say: it is counted once it has been read. */
+/** 0 for one that does not say. */
 function declaredBytes({ endpoint, headers }: Asking, snapshot: Snapshot): number {
   const declared = Number(headers.get('content-length') ?? 0)
   return Math.min(declared, largestBodies(snapshot)[endpoint.body]) || 0

@@ -224,7 +224,10 @@ export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
   }
 
   #compile(fleet: FleetFile, version: number): Compiled {
-    return compileFleet(fleet, version, this.#versions.created(), this.#versions.lastSaid())
+    const versions = this.#versions
+    const compiled = compileFleet(fleet, version, versions.created(), versions.lastSaid())
+    versions.notePlans(version, compiled.snapshot.terms?.plans ?? {})
+    return compiled
   }
 
   /**
@@ -235,6 +238,7 @@ export class Fleet extends DurableObject<FleetEnv> implements FleetRpc {
   #compiled({ yaml, version, compiled }: StoredVersion): Compiled {
     const stored = JSON.parse(compiled) as Compiled
     if (stored.format === FORMAT) return stored
+    this.#versions.noteOthersPlans()
     const checked = checkFleet(yaml)
     const renewed = checked.ok ? this.#compile(checked.fleet, version) : completeVersion(stored)
     if (storedBytes(yaml, renewed) <= MOST_STORED_BYTES) this.#versions.recompile(version, renewed)

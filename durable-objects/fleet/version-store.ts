@@ -129,14 +129,18 @@ export class VersionStore {
     }
   }
 
-  /** All plans there ever were; those of versions that an earlier release has stored are noted now. */
-  lastSaid(): LastSaid {
+  /** Notes those of versions that a release has stored which notes none. Reads each of them whole. */
+  noteOthersPlans(): void {
     this.#sql.exec(
       `INSERT OR REPLACE INTO plans (name, version, plan)
         SELECT said.key, version, said.value
         FROM versions, json_each(compiled, '$.snapshot.terms.plans') AS said
         WHERE version >= (SELECT coalesce(max(version), 0) FROM plans) ORDER BY version`,
     )
+  }
+
+  /** All plans there ever were. */
+  lastSaid(): LastSaid {
     const rows = this.#sql.exec<{ name: string; plan: string }>('SELECT name, plan FROM plans')
     return Object.fromEntries(
       rows.toArray().map(({ name, plan }) => [name, JSON.parse(plan) as Plan]),

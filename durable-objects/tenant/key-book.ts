@@ -56,28 +56,32 @@ export class KeyBook {
    * @returns the first key's id
    */
   lineageOf(id: string): string {
-    const lineage = new Set([id])
     let first = id
-    for (;;) {
-      const before = this.#keys.get(first)?.stored.replaces ?? null
-      if (before === null || lineage.has(before)) return first
-      lineage.add(before)
-      first = before
-    }
+    for (const key of this.#lineOf(id)) first = key
+    return first
   }
 
   /**
-   * The last of those that took each other's place, a key's own line of them: itself, where nobody has replaced
-   * it; several, where one was revoked and the key before it replaced once more.
+   * Who has taken a key's place by now, the last of each line: the key itself, where nobody has replaced it;
+   * several, where one was revoked and the key before it replaced once more.
    */
   heirsOf(id: string): readonly StoredKey[] {
     const all = this.all()
     const replaced = new Set(all.map(({ replaces }) => replaces))
-    const first = this.lineageOf(id)
-    return all.filter((key) => !replaced.has(key.id) && this.lineageOf(key.id) === first)
+    return all.filter((key) => !replaced.has(key.id) && this.#lineOf(key.id).has(id))
   }
 
   all(): readonly StoredKey[] {
     return Array.from(this.#keys.values(), ({ stored }) => stored)
+  }
+
+  /** A key's id, that of the one which it replaces, and so on. A backup may make a ring of them. */
+  #lineOf(id: string): ReadonlySet<string> {
+    const line = new Set<string>()
+    for (let at: string | null = id; at !== null && !line.has(at);) {
+      line.add(at)
+      at = this.#keys.get(at)?.stored.replaces ?? null
+    }
+    return line
   }
 }

@@ -8,8 +8,11 @@ import { ownToken } from './token.ts'
 
 const LOCAL_FILE = '.penstock/local.json'
 const TIMEOUT_MS = 30_000
-/** The `x-request-id` that every answer of a router has: another service's JSON is no answer. */
-const REQUEST_ID = /^req_[0-9a-f]{32}$/
+/**
+ * The `x-request-id` that every answer of a router has: another service's JSON is no answer. A proxy on the
+ * way may have added its own.
+ */
+const REQUEST_ID = /(?:^|, *)req_[0-9a-f]{32}(?:,|$)/
 
 /** A router that somebody means. */
 interface Place {

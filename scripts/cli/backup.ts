@@ -1,6 +1,6 @@
 /** A router's memory in a file: fleet versions, rollouts, tenants, hashes of keys, ledgers. Never a secret. */
 import { randomBytes } from 'node:crypto'
-import { closeSync, existsSync, openSync, renameSync, rmSync, writeSync } from 'node:fs'
+import { closeSync, existsSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import type { Command } from 'commander'
 import type {
   FleetRecord,
@@ -44,8 +44,9 @@ async function backup({ url, json, out }: Networked & { readonly out: string }):
   const file = written(() => openSync(partial, 'wx', ONLY_OURS))
   const counts = { versions: 0, rollouts: 0, tenants: 0, keys: 0, usage: 0 }
   try {
+    // Not `writeSync`: on a disk that is nearly full it writes a part, and says so to nobody who does not ask.
     const write = (line: BackupLine) =>
-      void written(() => writeSync(file, `${JSON.stringify(line)}\n`))
+      written(() => writeFileSync(file, `${JSON.stringify(line)}\n`))
     await writeAll(url, write, counts)
     refuseTaken(out)
     written(() => renameSync(partial, out))

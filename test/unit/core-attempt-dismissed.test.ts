@@ -241,7 +241,7 @@ describe('the time to the first content', () => {
 })
 
 describe('a request whose own time is up', () => {
-  const patience = { totalMs: 400, idleMs: 300, firstByteMs: 300 }
+  const patience = { totalMs: 1_500, idleMs: 1_200, firstByteMs: 1_200 }
   /** Says something every 30 ms, for as long as it is listened to. */
   const flowing: Answers = ({ signal }) => {
     const body = bodyOf(sse(chunk({ content: 'x' })))

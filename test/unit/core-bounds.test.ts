@@ -67,6 +67,14 @@ describe('the bodies an isolate holds', () => {
     expect(() => copies.hold(MIB * 0.5)).toThrow(Refusal)
   })
 
+  it('keep the room of one that has it, however many small ones have come since', () => {
+    const bodies = new HeldBodies()
+    const room = bodies.hold(30 * MIB)
+    for (let held = 0; held < 30 * MIB; held += SMALL_BYTES) bodies.hold(SMALL_BYTES)
+    expect(() => room.grow(30 * MIB)).not.toThrow()
+    expect(() => room.grow(31 * MIB)).toThrow(/Too many large requests/)
+  })
+
   it('count nothing of one that still comes when it has been given up', () => {
     const bodies = new HeldBodies()
     const room = bodies.hold(30 * MIB)

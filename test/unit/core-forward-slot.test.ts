@@ -150,7 +150,7 @@ describe('a slot', () => {
   it('is free when the instance is done, although the tenant has read nothing', async () => {
     const { answer, released, over } = ask({
       instances: { a: stream() },
-      timeouts: { idleMs: 80 },
+      timeouts: { idleMs: 400 },
     })
     const response = await answer
     await vi.waitFor(() => expect(released).toMatchObject([{ ending: 'done' }]))

@@ -49,6 +49,13 @@ describe('a body on its way in', () => {
     expect(await one.taken).toBe('read')
   })
 
+  it('that is small takes no room before it is whole: many that never come lock nobody out', () => {
+    const one = upload({ declared: SMALL_BYTES })
+    one.arrive(SMALL_BYTES)
+    expect(() => one.bodies.hold(30 * MIB)).not.toThrow()
+    expect(() => one.bodies.hold(18 * MIB)).not.toThrow()
+  })
+
   it('that is large has its sender asked about once, while it comes', async () => {
     const one = upload({ declared: 2 * MIB })
     one.arrive(3 * MIB)

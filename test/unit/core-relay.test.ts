@@ -297,11 +297,11 @@ describe.each(WAYS)('relay, $way', ({ way, shown }: Way) => {
   })
 
   it('lets a stream live that goes on within its patience', async () => {
-    const { ending, readable, upstream } = await relayed({ idleMs: 120 })
+    const { ending, readable, upstream } = await relayed({ idleMs: 1_500 })
     const got = received(readable)
-    for (let i = 0; i < 12; i++) {
+    for (let i = 0; i < 20; i++) {
       upstream.push(sse(chunk({ content: 'x' })))
-      await new Promise((resolve) => setTimeout(resolve, 25))
+      await new Promise((resolve) => setTimeout(resolve, 100))
     }
     upstream.push(sse('[DONE]'))
     upstream.end()
@@ -385,7 +385,7 @@ describe.each(WAYS)('relay, $way', ({ way, shown }: Way) => {
     const rest = sse(ANSWER[2], USAGE, '[DONE]')
 
     it('gives the slot back when upstream is over, and he may read it all later', async () => {
-      const { upstream, onUpstreamEnd, over, ending, readable } = await relayed({ idleMs: 80 })
+      const { upstream, onUpstreamEnd, over, ending, readable } = await relayed({ idleMs: 400 })
       const last = vi.fn<() => void>()
       void over.then(last)
       upstream.push(rest)
@@ -397,7 +397,7 @@ describe.each(WAYS)('relay, $way', ({ way, shown }: Way) => {
     })
 
     it('tells of a cut at the end of what he may still read', async () => {
-      const { upstream, onUpstreamEnd, readable } = await relayed({ idleMs: 80 })
+      const { upstream, onUpstreamEnd, readable } = await relayed({ idleMs: 400 })
       upstream.push(sse(ANSWER[2]))
       upstream.end()
       await vi.waitFor(() => expect(onUpstreamEnd).toHaveBeenCalledWith('truncated'))
@@ -408,10 +408,10 @@ describe.each(WAYS)('relay, $way', ({ way, shown }: Way) => {
     })
 
     it('takes no lively stream for a silent one', async () => {
-      const { upstream, onUpstreamEnd, readable } = await relayed({ idleMs: 160 })
-      for (let i = 0; i < 12; i++) {
+      const { upstream, onUpstreamEnd, readable } = await relayed({ idleMs: 1_500 })
+      for (let i = 0; i < 20; i++) {
         upstream.push(sse(chunk({ content: 'x' })))
-        await new Promise((resolve) => setTimeout(resolve, 25))
+        await new Promise((resolve) => setTimeout(resolve, 100))
       }
       expect(onUpstreamEnd).not.toHaveBeenCalled()
       upstream.push(sse('[DONE]'))
@@ -429,7 +429,7 @@ describe.each(WAYS)('relay, $way', ({ way, shown }: Way) => {
     })
 
     it('was done all the same if he leaves after upstream is over', async () => {
-      const { upstream, onUpstreamEnd, over, readable, state } = await relayed({ idleMs: 80 })
+      const { upstream, onUpstreamEnd, over, readable, state } = await relayed({ idleMs: 400 })
       upstream.push(rest)
       upstream.end()
       await vi.waitFor(() => expect(onUpstreamEnd).toHaveBeenCalledTimes(1))

@@ -202,6 +202,22 @@ describe('ChatSession', () => {
     expect(client.take()).toEqual([{ id: 'a', error: error('cancelled'), receipt: RECEIPT }])
   })
 
+  it('knows a message by a number of 64 bits as it was written', async () => {
+    const { client, asked } = session()
+    const id = '1764000000000000001'
+    const body = JSON.stringify(HELLO)
+    client.says(`{"id":${id},"body":${body}}`)
+    client.says(`{"id":${id},"body":${body}}`)
+    client.says(`{"id":1764000000000000002,"body":${body}}`)
+    expect(asked).toHaveLength(2)
+    expect(client.take()).toMatchObject([{ error: { message: expect.stringContaining(id) } }])
+    client.says(`{"id":${id},"cancel":true}`)
+    expect(asked.map(({ signal }) => signal.aborted)).toEqual([true, false])
+    expect(client.sent.at(-1)).toContain(`{"id":${id},`)
+    client.says(`{"id":1e400,"body":${body}}`)
+    expect(asked).toHaveLength(2)
+  })
+
   it('says nothing of a cancel that came too late', async () => {
     const { client, ask } = session()
     await ask('a').end()

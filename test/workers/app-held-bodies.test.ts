@@ -1,5 +1,7 @@
 /** Bodies that one isolate keeps at once, since each may have to be sent again. */
-import { beforeAll, describe, expect, it } from 'vitest'
+import { afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { Tenant } from '../../durable-objects/tenant/tenant-object.ts'
+import { SMALL_BYTES } from '../../worker/ingress/held-bodies.ts'
 import { ask, BODY, CHAT, refusal, SERVER, signed, withAcme } from './acme.ts'
 import { ANSWER, eventStream, operate, send, upstream } from './world.ts'
 
@@ -63,5 +65,43 @@ describe('two large bodies at once are more than an isolate keeps', () => {
       const response = await ask(LARGE.replace('"large"', '"nobody"'))
       expect((await refusal(response))[2]).toBe('model_not_found')
     }
+  })
+})
+
+describe('who sends a large body', () => {
+  const large = { ...BODY, model: 'large', metadata: { x: 'x'.repeat(SMALL_BYTES) } }
+  const { prototype } = Tenant
+  const itsOwn = Object.getOwnPropertyDescriptor(prototype, 'admit')!
+  afterEach(() => {
+    Object.defineProperty(prototype, 'admit', itsOwn)
+  })
+
+  it('is asked about no second time where he is known', async () => {
+    let asked = 0
+    const admit = itsOwn.value as (this: Tenant, ...args: unknown[]) => unknown
+    const value = function (this: Tenant, ...args: unknown[]) {
+      asked++
+      return admit.apply(this, args)
+    }
+    Object.defineProperty(prototype, 'admit', { ...itsOwn, value })
+    expect((await ask(large)).status).toBe(200)
+    expect(asked).toBe(1)
+  })
+
+  it('and is not, is asked about before it is read', async () => {
+    const { id, key } = await (
+      await operate('POST', '/tenants/acme/keys', '{}')
+    ).json<{ id: string; key: string }>()
+    await operate('DELETE', `/tenants/acme/keys/${id}`)
+    const body = new ReadableStream<Uint8Array>({
+      start: (controller) => controller.enqueue(new Uint8Array(SMALL_BYTES + 1)),
+    })
+    const authorization = `Bearer ${key}`
+    const response = await send(CHAT, {
+      method: 'POST',
+      headers: { ...signed(), authorization },
+      body,
+    })
+    expect((await refusal(response))[2]).toBe('invalid_api_key')
   })
 })

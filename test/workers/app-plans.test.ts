@@ -61,6 +61,14 @@ describe('a plan that has left the fleet', () => {
     expect(await shown('idle')).toMatchObject(LAST)
   })
 
+  it('is looked for in none of them whenever a version is applied', async () => {
+    expect((await operate('PUT', '/fleet', FLEET)).status).toBe(200)
+    await runInDurableObject(fleetStub(), (_fleet, { storage: { sql } }) => {
+      sql.exec("UPDATE versions SET compiled = 'whoever reads it fails'")
+    })
+    await apply('pro: { rpm: 600 }')
+  })
+
   it('goes on after a restore', async () => {
     await retired()
     const { said: record } = await told('GET', '/tenants/idle/record')

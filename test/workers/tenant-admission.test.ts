@@ -237,6 +237,25 @@ describe('a key that is rotated', () => {
     })
   })
 
+  it('says nothing of another that has the same to replace, as the release before allowed', async () => {
+    await tenantWith('siblings')
+    const [old, one, other] = [
+      await keyOf('siblings'),
+      await keyOf('siblings'),
+      await keyOf('siblings'),
+    ]
+    await runInDurableObject(tenantStub('siblings'), (_tenant, { storage: { sql } }) => {
+      sql.exec('UPDATE keys SET replaces = ? WHERE id IN (?, ?)', old.id, one.id, other.id)
+    })
+    await abortAllDurableObjects()
+    const rotate = async (id: string) => tenant('siblings').rotateKey(id, { graceMs: 3_600_000 })
+    const heir = await rotate(other.id)
+    if (heir.kind !== 'created') throw new Error(heir.kind)
+    expect(await rotate(other.id)).toEqual({ kind: 'no-key', replacedBy: heir.entry.id })
+    expect(await rotate(one.id)).toMatchObject({ kind: 'created' })
+    expect(await rotate(old.id)).toMatchObject({ kind: 'no-key' })
+  })
+
   it('has one successor, however many ask for it at once', async () => {
     await tenantWith('at-once')
     const { id } = await keyOf('at-once')

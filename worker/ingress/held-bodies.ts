@@ -18,7 +18,7 @@ export const FORM_COPIES = 3
 /** The room that one body takes. */
 export interface Room {
   /**
-   * The body has turned out to be so large, in bytes; less than it was taken for changes nothing, nor does
+   * The body has turned out to be so large, in bytes; no more than it was taken for changes nothing, nor does
    * what is still said of one that has been released.
    * @throws Refusal `router_unavailable` when there is no room for the rest
    */
@@ -50,9 +50,8 @@ export class HeldBodies {
     let held = 0
     let over = false
     const grow = (to: number): void => {
-      if (over) return
-      const counted = Math.min(to, this.#most * MOST_OF_ONE)
-      const more = Math.max(0, counted - held)
+      const more = Math.min(to, this.#most * MOST_OF_ONE) - held
+      if (over || more <= 0) return
       if (to > this.#small && this.#bytes + more > this.#most) throw tooMuch()
       this.#bytes += more
       held += more

@@ -20,8 +20,8 @@ export interface Intake {
 }
 
 /**
- * Reads a body, which takes room from others for as long as it comes. So whoever sends a large one is asked
- * about while it does, and has not for ever.
+ * Reads a body. A large one takes room from others for as long as it comes: so whoever sends it is asked
+ * about while it does, and has not for ever. One that is small takes none before it is whole.
  *
  * @param read is given what to tell of the bytes that have come so far
  * @throws Refusal `router_unavailable` where there is no room, `request_timeout`; of `check` and `read`
@@ -34,8 +34,9 @@ export async function takeIn<T>(
   let isLarge = false
   let callOff = (): void => {}
   const onBytes = (bytes: number): void => {
+    if (bytes <= SMALL_BYTES) return
     room.grow(roomFor(bytes))
-    if (bytes <= SMALL_BYTES || isLarge) return
+    if (isLarge) return
     isLarge = true
     callOff = after(MOST_MS, () => reject(tooSlow()))
     check().catch(reject)

@@ -1,9 +1,9 @@
 import type { ErrorDetail } from '../dialects/dialect.ts'
-import { isObject, parseObject, type Json } from '../json.ts'
+import { isExact, isObject, parseObject, type ExactNumber, type Json } from '../json.ts'
 import type { Frame } from './wire.ts'
 
-/** What a client calls one of its messages. */
-export type Id = string | number
+/** What a client calls one of its messages: some count nanoseconds, which takes 64 bits. */
+export type Id = string | number | ExactNumber
 
 /** What a client may say on a chat socket. */
 export type Message =
@@ -14,6 +14,7 @@ export type Message =
   | { readonly kind: 'malformed'; readonly id: Id | null; readonly error: ErrorDetail }
 
 const ID_LENGTH = 128
+const WHOLE = /^-?\d+$/
 
 /** Reads a client's frame. Never throws: whatever it says, the socket stays. */
 export function messageIn(frame: Frame): Message {
@@ -65,7 +66,11 @@ function malformed(id: Id | null, code: string, message: string, param?: string)
   return { kind: 'malformed', id, error: problem(code, message, param) }
 }
 
+/** By which two ids are the same one. */
+export const keyOf = (id: Id): string => JSON.stringify(id)
+
 function isId(id: unknown): id is Id {
+  if (isExact(id)) return WHOLE.test(id.rawJSON) && id.rawJSON.length <= ID_LENGTH
   if (typeof id === 'number') return Number.isFinite(id)
   return typeof id === 'string' && id.length > 0 && id.length <= ID_LENGTH
 }

@@ -46,7 +46,8 @@ interface Running {
 /** Chat completions over one WebSocket: several at once, each with an end of its own. */
 export class ChatSession {
   readonly #deps: ChatSessionDeps
-  readonly #running = new Map<Id, Running>()
+  /** By their ids' keys. */
+  readonly #running = new Map<string, Running>()
   readonly #unanswered: Unanswered
   #begun = 0
   #over = false
@@ -86,7 +87,8 @@ export class ChatSession {
         break
       case 'malformed': {
         // An error under a running message's id would be taken for the end of that.
-        const id = message.id !== null && this.#running.has(message.id) ? null : message.id
+        const id =
+          message.id !== null && this.#running.has(frames.keyOf(message.id)) ? null : message.id
         this.#send(frames.errorFrame(id, message.error))
       }
     }
@@ -95,8 +97,9 @@ export class ChatSession {
 
   #begin(id: Id, body: Json, frame: Frame): void {
     const { limits, ask } = this.#deps
-    if (this.#running.has(id)) {
-      const message = `The message ${JSON.stringify(id)} is still running. Give each its own "id".`
+    const key = frames.keyOf(id)
+    if (this.#running.has(key)) {
+      const message = `The message ${key} is still running. Give each its own "id".`
       return this.#send(frames.errorFrame(null, frames.problem('duplicate_id', message, 'id')))
     }
     const tooMany =
@@ -116,7 +119,7 @@ export class ChatSession {
     const bytes = new TextEncoder().encode(frame as string).byteLength
     const { response, receipt } = ask({ ...body, stream: true }, bytes, abort.signal)
     const running = { id, abort, receipt }
-    this.#running.set(id, running)
+    this.#running.set(key, running)
     void this.#follow(running, response)
   }
 
@@ -138,7 +141,7 @@ export class ChatSession {
 
   /** The end was on its way already where there is nothing to cancel. */
   #cancel(id: Id): void {
-    const running = this.#running.get(id)
+    const running = this.#running.get(frames.keyOf(id))
     if (!running) return
     running.abort.abort()
     const error = frames.problem('cancelled', 'Cancelled by the client.')
@@ -147,8 +150,9 @@ export class ChatSession {
 
   /** The one last frame of a message; whatever comes later of it goes nowhere. */
   #finish(running: Running, frame: string): void {
-    if (this.#running.get(running.id) !== running) return
-    this.#running.delete(running.id)
+    const key = frames.keyOf(running.id)
+    if (this.#running.get(key) !== running) return
+    this.#running.delete(key)
     this.#send(frame)
     if (this.#running.size === 0) this.#idle()
   }

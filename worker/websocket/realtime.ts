@@ -85,18 +85,24 @@ async function connect(c: Ctx, model: string | null, signal: AbortSignal): Promi
   const identity = await identify(c, snapshot)
   const reservation = reservationFor(c, { snapshot, identity, receipt }, forwardDeps(c))
   let tries = 0
+  let wasSent = false
   const deps = {
     lend: (avoid: readonly string[]) => {
       receipt.attempts = ++tries
-      return lend(c, { model, receipt, snapshot, destination, identity, reservation, avoid })
+      const who = { identity, reservation, signal }
+      return lend(c, { model, receipt, snapshot, destination, ...who, avoid })
     },
-    fetch: (url: string, init: RequestInit) => fetch(url, init),
+    fetch: (url: string, init: RequestInit) => {
+      wasSent = true
+      return fetch(url, init)
+    },
     after,
     log: (message: string) => console.warn(`${receipt.requestId} ${message}`),
   }
   const headers = { 'x-request-id': receipt.requestId }
   const dialled = await dial(deps, { headers, signal }).catch((error: unknown) => {
-    const tried = error instanceof Refusal && TRIED.has(error.code)
+    // Who leaves while he waits for a slot is answered as one who leaves an instance.
+    const tried = wasSent && error instanceof Refusal && TRIED.has(error.code)
     if (tried)
       settleUse(reservation, signal.aborted ? 'client-left' : 'upstream-failed', model ?? '')
     else undo(reservation)
