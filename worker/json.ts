@@ -43,9 +43,8 @@ export function parseObject(text: string): Json | null {
 const MAY_BE_INEXACT = /[:[,]\s*-?(?:\d{16}|\d[\d.]*[eE]\+?\d{3})/
 
 /**
- * Most values of a text whose numbers are kept exactly: being asked about each takes some 0.8 µs and
- * 100 bytes, which would let a body of nothing but numbers hold up everybody else's. In a longer list
- * they are rounded.
+ * Most values of a text whose numbers are kept exactly: being asked about each takes time and memory, with
+ * which a body of nothing but numbers would hold up everybody else's. In a longer list they are rounded.
  */
 const MOST_VALUES = 100_000
 

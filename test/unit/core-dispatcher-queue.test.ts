@@ -127,26 +127,20 @@ it('gives a slot that time alone has opened to who waited for it, not to who com
   expect((await waiting.decision).kind).toBe('granted')
 })
 
-it('sends back who waits where the pool serves another model by now: it would be asked for by its old name', async () => {
-  const books = new Books()
-  books.configure([instance({ slots: 1 })])
-  books.acquire(demand())
-  const waiting = books.acquire(demand({ mayQueue: true }))
-  if (waiting.kind !== 'queued') throw new Error(waiting.kind)
-  books.configure([instance({ slots: 2, process: 'another' })], 'least_inflight', {
-    version: 2,
+it.each([
+  {
+    why: 'the pool serves another model by now: it would be asked for by its old name',
+    instances: [instance({ slots: 2, process: 'another' })],
     servedAs: 'Another-Model',
-  })
-  expect(await waiting.decision).toEqual({ kind: 'stale', version: 2 })
-})
-
-it('sends back who waits where the pool has left the fleet, which may have the model elsewhere (L34)', async () => {
+  },
+  { why: 'the pool has left the fleet, which may have the model elsewhere (L34)', instances: [] },
+])('sends back who waits where $why', async ({ instances, ...more }) => {
   const books = new Books()
   books.configure([instance({ slots: 1 })])
   books.acquire(demand())
   const waiting = books.acquire(demand({ mayQueue: true }))
   if (waiting.kind !== 'queued') throw new Error(waiting.kind)
-  books.configure([], 'least_inflight', { version: 2 })
+  books.configure(instances, 'least_inflight', { version: 2, ...more })
   expect(await waiting.decision).toEqual({ kind: 'stale', version: 2 })
 })
 

@@ -3,20 +3,17 @@ import { abortAllDurableObjects, reset, runInDurableObject } from 'cloudflare:te
 import { beforeEach, describe, expect, it, vi } from 'vitest'
 import type { PoolStatus } from '../../durable-objects/pool/contract.ts'
 import { Pool } from '../../durable-objects/pool/pool-object.ts'
-import { FLEET, fleet, fleetStub, granted, operate, pool, settlement } from './world.ts'
-
-const BOTH = `${FLEET.replace('models:', '  q: { served_as: M, instances: [{ id: b, url: "http://127.0.0.1:9002" }] }\nmodels:')}
-  n: { arms: [{ pool: q }] }
-`
-/** The same pool behind a site of a region. */
-const inRegion = (region: string): string =>
-  FLEET.replace(
-    'pools:',
-    `sites: { s: { origin: "http://127.0.0.1:8080", region: ${region} } }\npools:`,
-  ).replace(
-    '{ id: a, url: "http://127.0.0.1:9001", slots: 2 }',
-    '{ id: a, site: s, port: 8001, slots: 2 }',
-  )
+import {
+  FLEET,
+  TWO_POOLS,
+  fleet,
+  fleetStub,
+  granted,
+  inRegion,
+  operate,
+  pool,
+  settlement,
+} from './world.ts'
 
 async function apply(yaml: string) {
   const applied = await fleet().apply({ yaml, ifVersion: null })
@@ -57,7 +54,7 @@ beforeEach(async () => {
 
 describe('a pool that has missed that it left the fleet', () => {
   beforeEach(async () => {
-    await apply(BOTH)
+    await apply(TWO_POOLS)
     away.add('q')
     await apply(FLEET)
   })
@@ -86,13 +83,13 @@ describe('a pool that has missed that it left the fleet', () => {
   })
 
   it('is not taken to have heard it because it has heard it of an earlier version', async () => {
-    await apply(BOTH)
+    await apply(TWO_POOLS)
     const { promise: held, resolve: letGo } = Promise.withResolvers<void>()
     slow.set('q', held)
     away.clear()
     const earlier = apply(FLEET)
     await vi.waitFor(async () => expect((await fleet().snapshot(0))?.version).toBe(4))
-    await apply(BOTH)
+    await apply(TWO_POOLS)
     slow.clear()
     away.add('q')
     await apply(FLEET)
@@ -102,9 +99,9 @@ describe('a pool that has missed that it left the fleet', () => {
   })
 
   it('is not emptied once it is back in the fleet', async () => {
-    await apply(BOTH)
+    await apply(TWO_POOLS)
     away.clear()
-    expect((await apply(BOTH)).map(({ pool: name }) => name)).toEqual(['p', 'q'])
+    expect((await apply(TWO_POOLS)).map(({ pool: name }) => name)).toEqual(['p', 'q'])
     expect(await instancesOf('q')).toEqual(['b'])
   })
 })
@@ -125,7 +122,7 @@ it('tells the object of the region that a pool has moved from, until it has hear
 })
 
 it('shows a pool that has left until its last request is over', async () => {
-  await apply(BOTH)
+  await apply(TWO_POOLS)
   const held = await granted('q')
   await apply(FLEET)
   expect(await listed()).toEqual([
@@ -137,7 +134,7 @@ it('shows a pool that has left until its last request is over', async () => {
 })
 
 it('forgets a pool that has heard it once no request of it can be left', async () => {
-  await apply(BOTH)
+  await apply(TWO_POOLS)
   await apply(FLEET)
   expect(await remembered()).toEqual([{ name: 'q', emptied: 1 }])
   const later = vi.spyOn(Date, 'now').mockReturnValue(Date.now() + 86_400_000)

@@ -1,25 +1,11 @@
 import { abortAllDurableObjects, runInDurableObject } from 'cloudflare:test'
 import { describe, expect, it, vi } from 'vitest'
 import { FORMAT } from '../../durable-objects/fleet/compile.ts'
-import { fleet, FLEET, fleetStub, pool } from './world.ts'
+import { fleet, FLEET, fleetStub, inRegion, pool, TWO_POOLS } from './world.ts'
 
 const apply = async (yaml: string, ifVersion: number | null = null) =>
   fleet().apply({ yaml, ifVersion })
 const EDITED = FLEET.replace('slots: 2', 'slots: 3')
-const TWO_POOLS = `${FLEET.replace('models:', '  q: { served_as: N, instances: [{ id: b, url: "http://127.0.0.1:9002" }] }\nmodels:')}
-  n: { arms: [{ pool: q }] }
-`
-
-/** The same pool behind a site of a region. */
-const inRegion = (region: string): string =>
-  FLEET.replace(
-    'pools:',
-    `sites: { s: { origin: "http://127.0.0.1:8080", region: ${region} } }\npools:`,
-  ).replace(
-    '{ id: a, url: "http://127.0.0.1:9001", slots: 2 }',
-    '{ id: a, site: s, port: 8001, slots: 2 }',
-  )
-
 /** What this release compiles and the one before did not. */
 const NEW_FIELDS = new Set(
   'format fallback earlyCommitMs limits mediaDomains reasoningField lastResort'.split(' '),

@@ -137,6 +137,21 @@ models:
   m: { path: /m, aliases: [gpt-4o-mini, org/m, M], arms: [{ pool: p }] }
 `
 
+/** A second pool beside it, and its model. */
+export const TWO_POOLS = `${FLEET.replace('models:', '  q: { served_as: M, instances: [{ id: b, url: "http://127.0.0.1:9002" }] }\nmodels:')}
+  n: { arms: [{ pool: q }] }
+`
+
+/** The same pool behind a site of a region. */
+export const inRegion = (region: string): string =>
+  FLEET.replace(
+    'pools:',
+    `sites: { s: { origin: "http://127.0.0.1:8080", region: ${region} } }\npools:`,
+  ).replace(
+    '{ id: a, url: "http://127.0.0.1:9001", slots: 2 }',
+    '{ id: a, site: s, port: 8001, slots: 2 }',
+  )
+
 export const HOST = 'https://api.example.com'
 export const send = (
   path: string,
